@@ -1,0 +1,85 @@
+"""How to run one replica of a model: the one interface that every engine implements.
+
+A replica is a process. It reads a ``ReplicaSpec`` (JSON) from standard input, loads, warms itself with a request, and
+prints one JSON line for each change of its state (``ReplicaReport``). SIGTERM ends it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import msgspec
+
+
+class EngineTraits(msgspec.Struct, frozen=True):
+    """What a gateway must know of an engine's HTTP server; the same fields as ``gateway.snapshot.Traits``."""
+
+    stream_upstream: bool = False
+    reuse_after_stream: bool = True
+    upstream_model: str | None = None
+
+
+class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """A model as registered: its weights and how to run them."""
+
+    name: str
+    version: str = "1"
+    engine: str
+    """``llamacpp``, ``openai`` or ``simulated``."""
+    path: str | None = None
+    """The artefact on this machine (llamacpp)."""
+    sha256: str | None = None
+    url: str | None = None
+    """Base URL of a server that already runs (openai)."""
+    api_key_env: str | None = None
+    """Environment variable that holds that server's key (openai)."""
+    upstream_model: str | None = None
+    context: int = 4096
+    """Tokens per slot."""
+    slots: int = 1
+    """Requests in flight on a replica."""
+    threads: int = 1
+    default_max_tokens: int = 1024
+    engine_args: dict[str, Any] = {}
+
+
+class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What a replica process reads from standard input."""
+
+    replica: str
+    model: ModelSettings
+    secret: str
+    """Bearer token that the replica must ask of every request."""
+    cpus: tuple[int, ...] = ()
+    cache_prompts: bool = True
+    """Off when measuring."""
+
+
+class ReplicaReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line on standard output of a replica process."""
+
+    state: str
+    """``loading``, ``ready`` or ``failed``."""
+    url: str | None = None
+    load_s: float | None = None
+    """From the start of the process to ready."""
+    error: str | None = None
+    engine_version: str | None = None
+
+
+class Engine(Protocol):
+    """An engine by name; stateless."""
+
+    name: str
+
+    def traits(self, model: ModelSettings) -> EngineTraits: ...
+
+    def check(self, model: ModelSettings) -> None:
+        """Raise ``EngineError`` where the model cannot run here (no file, broken file, package missing)."""
+
+    def argv(self, model: ModelSettings) -> tuple[str, ...]:
+        """Command of the replica process, without secrets."""
+
+
+class EngineError(Exception):
+    """A model cannot be run; the message says what was wrong, what was expected and what to do."""

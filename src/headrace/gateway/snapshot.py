@@ -1,0 +1,178 @@
+"""What travels between a controller and a gateway: snapshots down; ticks and acknowledgements up.
+
+One msgspec JSON document per line over a Unix socket that the controller listens on. The gateway owns this format: it
+is what the gateway accepts. A snapshot is whole (never a difference) and versioned; the highest version wins.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Traits(msgspec.Struct, frozen=True):
+    """What the gateway must know of an engine's HTTP server. The defaults are those of a well-behaved one."""
+
+    stream_upstream: bool = False
+    """Requests must always be streamed with progress events, or the engine cannot cancel them in prefill."""
+    reuse_after_stream: bool = True
+    """The connection may carry another request after a streamed answer."""
+    upstream_model: str | None = None
+    """The model name that the engine expects, where it is not the endpoint's name."""
+
+
+class WorkWeights(msgspec.Struct, frozen=True):
+    """``policy.work.Weights`` on the wire; reference tokens."""
+
+    w_in: float
+    w_out: float
+    w_pp: float
+    w_dd: float
+    w_c: float
+
+
+class ReplicaView(msgspec.Struct, frozen=True):
+    """One replica that requests may be sent to, or (``draining``) whose requests in flight are still to finish."""
+
+    id: str
+    entity: str
+    """Id of the served entity that it belongs to."""
+    url: str
+    """Base URL without a trailing slash, such as ``http://127.0.0.1:41234``."""
+    secret: str
+    """Bearer token that the replica asks for; empty for none."""
+    slots: int
+    draining: bool
+    traits: Traits = Traits()
+
+
+class EntityView(msgspec.Struct, frozen=True):
+    """A served entity with the terms that its config version froze."""
+
+    id: str
+    name: str
+    model: str
+    config_version: int
+    chunk: float
+    """Reference tokens/s of one replica."""
+    min_chunks: int
+    max_chunks: int
+    weights: WorkWeights
+    context: int
+    """Tokens of context per slot: input and output together."""
+    slots: int
+    """Requests in flight per replica."""
+    default_max_tokens: int
+
+
+class EndpointView(msgspec.Struct, frozen=True):
+    """A named address and how it treats what it cannot serve at once."""
+
+    id: str
+    name: str
+    entities: tuple[EntityView, ...]
+    overload: str = "queue"
+    """``queue`` or ``reject``."""
+    queue_deadline_s: float = 30.0
+    cold_start_deadline_s: float = 290.0
+    max_queue: int = 1000
+    """Requests that may wait."""
+
+
+class KeyView(msgspec.Struct, frozen=True):
+    """A key by its digest; the key itself is never stored or sent."""
+
+    id: str
+    digest: str
+    """Hex SHA-256 of the whole key."""
+    role: str
+    """``admin`` or ``query``."""
+    tiers: tuple[str, ...] = ("default", "flex")
+    """Service tiers (bands of the queue) that the key may use."""
+
+
+class Snapshot(msgspec.Struct, frozen=True, tag="snapshot"):
+    """All that a gateway needs in order to serve."""
+
+    version: int
+    restored: bool
+    """Every endpoint has reached its state since the server's start: its minimum is ready, or it has failed."""
+    endpoints: tuple[EndpointView, ...] = ()
+    replicas: tuple[ReplicaView, ...] = ()
+    keys: tuple[KeyView, ...] = ()
+
+
+class Hello(msgspec.Struct, frozen=True, tag="hello"):
+    """First line of a gateway on a new connection."""
+
+    gateway: str
+    """The gateway's id for this life of its process; also the name of its journal."""
+    pid: int
+
+
+class Ack(msgspec.Struct, frozen=True, tag="ack"):
+    """The gateway decides by this version from now on."""
+
+    version: int
+
+
+class ReplicaTick(msgspec.Struct, frozen=True):
+    """What one gateway has on one replica."""
+
+    id: str
+    in_flight: int
+    outstanding_work: float
+    """Reference tokens dispatched and not settled."""
+    dispatched: int
+    """Requests since the gateway's start."""
+    failures: int
+    """Connect errors, first-byte time-outs and 5xx since the gateway's start."""
+
+
+class EndpointTick(msgspec.Struct, frozen=True):
+    """Counters of one endpoint since the gateway's start (they only grow), and gauges of this moment."""
+
+    endpoint: str
+    """Endpoint id."""
+    arrivals: int
+    offered_work: float
+    """Reference tokens: each request once at arrival by its estimate, corrected at settlement."""
+    dispatched: int
+    served_work: float
+    """Reference tokens of settled requests by their exact usage."""
+    input_tokens: int
+    output_tokens: int
+    """Output tokens of settled requests, plus those streamed so far by requests in flight."""
+    completed: int
+    rejected: int
+    """Answered 429 or 503 without being dispatched."""
+    abandoned: int
+    """Left by the client before the answer was complete."""
+    failed: int
+    """502, 504, or an engine lost in mid-stream."""
+    queued: int
+    """Gauge: requests waiting."""
+    queued_work: float
+    """Gauge: reference tokens waiting."""
+    oldest_wait_s: float
+    """Gauge."""
+    in_flight: int
+    """Gauge."""
+    in_flight_work: float
+    """Gauge: reference tokens dispatched and not settled."""
+    limiter_debt: float
+    """Gauge: reference tokens by which admitted work is ahead of the rate; 0 when there is room."""
+
+
+class Tick(msgspec.Struct, frozen=True, tag="tick"):
+    """Sent at a fixed interval and at once when a request arrives at an endpoint with no ready replica."""
+
+    gateway: str
+    at_ms: int
+    """Unix time."""
+    version: int
+    """Snapshot that the gateway decides by."""
+    endpoints: tuple[EndpointTick, ...] = ()
+    replicas: tuple[ReplicaTick, ...] = ()
+
+
+FromGateway = Hello | Ack | Tick
