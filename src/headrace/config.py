@@ -1,0 +1,112 @@
+"""What a server is told: defaults, then ``headrace.toml``, then ``HEADRACE_*``, then flags; the last one wins."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+MICRO = 1_000_000
+"""Micro-units in one unit of money."""
+
+
+class ConfigError(Exception):
+    """A setting is not usable; the message names where it came from, what it was, and what is expected."""
+
+
+class FirstEndpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The endpoint that a server makes for itself when it has never had one."""
+
+    name: str
+    model: str
+
+
+class ScalingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Defaults of the scaling knobs; an endpoint may set its own. None: the law's own default."""
+
+    headroom: float | None = None
+    """Part of demand to keep free, such as 0.1."""
+    down_window_s: float | None = None
+    """How long fewer chunks must have sufficed before one is given back."""
+    wait_target_s: float | None = None
+    """How long queued work may wait before it asks for another chunk."""
+    idle_to_zero_s: float | None = None
+    """Idle time before the last chunk of an endpoint that may go to zero is given back."""
+
+
+class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One server. The names are those of ``headrace.toml``; ``HEADRACE_PORT`` sets ``port``, and so on."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    data_dir: str = "headrace-data"
+    log_level: str = "INFO"
+    price_per_chunk_hour: str = "1.00"
+    """Decimal, to the millionth."""
+    currency: str = "USD"
+    database_url: str | None = None
+    """SQLAlchemy URL; None for SQLite in the data directory."""
+    first_endpoint: FirstEndpoint | None = None
+    scaling: ScalingConfig = ScalingConfig()
+
+    @property
+    def price_micro(self) -> int:
+        """Micro-units of money for one chunk for one hour. Raises ConfigError."""
+        try:
+            micro = Decimal(self.price_per_chunk_hour) * MICRO
+        except InvalidOperation:
+            raise ConfigError(
+                f"price_per_chunk_hour is {self.price_per_chunk_hour!r}; expected a decimal number such as 1.00"
+            ) from None
+        if not micro.is_finite() or micro < 0 or micro != micro.to_integral_value():
+            raise ConfigError(
+                f"price_per_chunk_hour is {self.price_per_chunk_hour!r}; expected zero or more, to six decimal places"
+            )
+        return int(micro)
+
+
+def load(
+    flags: Mapping[str, Any], *, file: Path | None = None, environment: Mapping[str, str] | None = None
+) -> ServerConfig:
+    """The configuration from all sources. ``flags`` that are None were not given.
+
+    ``file`` None means ``headrace.toml`` in the working directory where it exists. Raises ConfigError.
+    """
+    environment = os.environ if environment is None else environment
+    settings: dict[str, Any] = _from_file(file)
+    settings |= _from_environment(environment)
+    settings |= {name: value for name, value in flags.items() if value is not None}
+    try:
+        config = msgspec.convert(settings, ServerConfig, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"configuration: {error}") from None
+    if not 0 <= config.port <= 65535:
+        raise ConfigError(f"port is {config.port}; expected 1 to 65535, or 0 for any free one")
+    _ = config.price_micro
+    return config
+
+
+def _from_file(file: Path | None) -> dict[str, Any]:
+    path = file or Path("headrace.toml")
+    if file is None and not path.exists():
+        return {}
+    try:
+        settings: dict[str, Any] = tomllib.loads(path.read_text())
+        return settings
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Plain settings only; the tables (``scaling``, ``first_endpoint``) come from the file or from flags."""
+    plain = [name for name in ServerConfig.__struct_fields__ if name not in ("scaling", "first_endpoint")]
+    return {
+        name: environment[f"HEADRACE_{name.upper()}"] for name in plain if environment.get(f"HEADRACE_{name.upper()}")
+    }
