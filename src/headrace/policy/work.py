@@ -60,3 +60,16 @@ class Weights:
 
 RAW_TOKENS = Weights(w_in=1.0, w_out=1.0, w_pp=0.0, w_dd=0.0, w_c=1.0)
 """Every token weighs one: what a model that was never measured would be charged."""
+
+
+def largest_work(weights: Weights, context: int) -> float:
+    """The most that a request may weigh whose input and output together fill ``context`` tokens, none of it cached.
+
+    Along input + output = context the work is a quadratic in the input: its maximum is at an end or where the
+    derivative, (w_out - w_in) + (w_dd - w_pp) * input, is zero.
+    """
+    inputs = [0.0, float(context)]
+    curvature = weights.w_dd - weights.w_pp
+    if curvature != 0:
+        inputs.append(min(max((weights.w_in - weights.w_out) / curvature, 0.0), float(context)))
+    return max(weights.work(new, 0.0, context - new) for new in inputs)

@@ -1,0 +1,129 @@
+"""What goes into an endpoint core, and what comes out: terms and requests, decisions and observations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from headrace.policy.queueing import Band
+from headrace.policy.work import Weights, largest_work
+
+BURST_SECONDS = 5.0
+"""Seconds of the rate that may be admitted at once: requests come in clumps; a second would refuse what a range can
+do, a minute would let a neighbour wait that long."""
+
+Reason = Literal["queue_full", "rate", "reject", "deadline", "no_replica", "cold_start"]
+Outcome = Literal["ok", "client_gone", "engine_failed", "engine_error", "timeout", "recovered"]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What an endpoint was sold with, and how it treats what it cannot serve at once."""
+
+    chunk: float
+    """Reference tokens/s of one replica."""
+    min_chunks: int
+    max_chunks: int
+    weights: Weights
+    context: int
+    """Tokens of input and output together, per request."""
+    slots: int
+    """Requests in flight per replica."""
+    default_max_tokens: int
+    overload: Literal["queue", "reject"] = "queue"
+    queue_deadline_s: float = 30.0
+    cold_start_deadline_s: float = 290.0
+    max_queue: int = 1000
+
+    @cached_property
+    def rate(self) -> float:
+        """The maximum of the range, reference tokens/s."""
+        return self.max_chunks * self.chunk
+
+    @cached_property
+    def burst(self) -> float:
+        """Reference tokens that may be admitted at once. The largest request must fit, or it would never be."""
+        return max(BURST_SECONDS * self.rate, largest_work(self.weights, self.context))
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request as admission sees it."""
+
+    rid: str
+    key: str
+    """Id of the key that it came with."""
+    band: Band
+    input_tokens: int
+    """Estimated."""
+    max_output: int
+    """Tokens that it may produce at most."""
+    predicted_output: int
+    """Tokens, from ``EndpointCore.predict_output``."""
+    retry: bool = False
+    """The client says that it asks again for what was refused before: demand that was counted already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """Send the request to this replica now."""
+
+    rid: str
+    replica: str
+    work: float
+    """Reference tokens reserved for it."""
+    queued_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Answer the request with an error now."""
+
+    rid: str
+    status: Literal[429, 503]
+    reason: Reason
+    message: str
+    """What was asked, what was free, when to come back."""
+    retry_after_s: float
+    """Until it would be admitted if nothing else arrived."""
+    work: float
+    """Reference tokens, estimated."""
+    queued_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaObservation:
+    """Fields as in ``gateway.snapshot.ReplicaTick``."""
+
+    id: str
+    in_flight: int
+    outstanding_work: float
+    dispatched: int
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Counters since the core was made, and gauges of this moment. Fields as in ``gateway.snapshot.EndpointTick``."""
+
+    arrivals: int
+    offered_work: float
+    """Grows by arrivals; a settlement corrects it, also downwards."""
+    dispatched: int
+    """Requests, each once even where it was sent to a second replica."""
+    served_work: float
+    input_tokens: int
+    output_tokens: int
+    completed: int
+    rejected: int
+    abandoned: int
+    failed: int
+    queued: int
+    queued_work: float
+    oldest_wait_s: float
+    in_flight: int
+    in_flight_work: float
+    limiter_debt: float
+    """Reference tokens by which admitted work is ahead of the rate; the room left is the burst less this."""
+    replicas: tuple[ReplicaObservation, ...]
