@@ -1,0 +1,155 @@
+"""An HTTP/1.1 client for one server, with a pool of kept connections. It follows no redirect."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from types import TracebackType
+from urllib.parse import urlsplit
+
+from headrace.wire.client_connection import ClientConnection, StaleConnection
+from headrace.wire.errors import ConnectFailed, ConnectionLost, FirstByteTimeout, ProtocolError, WireError
+from headrace.wire.message import Header, field_lines, first
+from headrace.wire.response import Response
+
+__all__ = [
+    "Client",
+    "ConnectFailed",
+    "ConnectionLost",
+    "FirstByteTimeout",
+    "ProtocolError",
+    "Response",
+    "WireError",
+]
+
+
+class Client:
+    """Requests to one origin: ``http://host:port`` or ``unix:/path``. Belongs to the running event loop."""
+
+    def __init__(
+        self, origin: str, *, connect_timeout_s: float = 5.0, idle_s: float = 30.0, max_idle: int = 64
+    ) -> None:
+        """Raises ValueError for another kind of origin.
+
+        ``idle_s``: a connection idle for longer is not used again; servers close theirs, and both at once is a race.
+        """
+        self.origin = origin
+        self._connect_timeout_s = connect_timeout_s
+        self._idle_s = idle_s
+        self._max_idle = max_idle
+        self._path, self._host, self._port = _parse_origin(origin)
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        self._authority = f"{host}:{self._port}".encode() if self._path is None else b"localhost"
+        self._idle: list[ClientConnection] = []  # the last one used comes first: the rest can age and go
+        self._open: set[ClientConnection] = set()
+        self._closed = False
+
+    async def request(
+        self,
+        method: str,
+        target: str,
+        headers: Sequence[Header] = (),
+        body: bytes = b"",
+        *,
+        first_byte_timeout_s: float | None = None,
+        reuse: bool = True,
+    ) -> Response:
+        """Send a request; returns when the head of the answer is there.
+
+        ``target``: path and query as they go on the line. Framing fields among ``headers`` are left out, and Host is
+        added where it is missing. ``first_byte_timeout_s`` runs until the first byte of the *body*, which may be after
+        this returns. ``reuse=False`` asks for a connection that nothing else will use.
+
+        A kept connection that turns out to be closed, before a byte of the answer came, costs one retry on a new one.
+        Raises ConnectFailed, FirstByteTimeout, ConnectionLost or ProtocolError. Cancelling it closes the connection.
+        """
+        payload = self._payload(method, target, headers, body, reuse)
+        kept = self._take() if reuse else None
+        if kept is not None:
+            try:
+                return await kept.exchange(method, payload, reuse=reuse, first_byte_timeout_s=first_byte_timeout_s)
+            except StaleConnection:
+                pass
+        connection = await self._connect()
+        return await connection.exchange(method, payload, reuse=reuse, first_byte_timeout_s=first_byte_timeout_s)
+
+    async def close(self) -> None:
+        """Close every connection; answers in progress end with ConnectionLost."""
+        self._closed = True
+        for connection in list(self._open):
+            connection.close()
+        self._idle.clear()
+        await asyncio.sleep(0)  # lets the transports report their end
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _payload(self, method: str, target: str, headers: Sequence[Header], body: bytes, reuse: bool) -> bytes:
+        line = f"{method} {target} HTTP/1.1\r\n".encode("ascii")
+        if line.count(b" ") != 2 or line.count(b"\n") != 1 or line.count(b"\r") != 1:
+            raise ValueError("method and target must not contain blanks or line breaks")
+        fields = field_lines(headers)
+        if first(headers, b"host") is None:
+            fields += b"host: %b\r\n" % self._authority
+        if body or method not in ("GET", "HEAD"):
+            fields += b"content-length: %d\r\n" % len(body)
+        if not reuse:
+            fields += b"connection: close\r\n"
+        return b"%b%b\r\n%b" % (line, fields, body)
+
+    async def _connect(self) -> ClientConnection:
+        if self._closed:
+            raise ConnectFailed(f"the client of {self.origin} is closed")
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                if self._path is not None:
+                    _, connection = await loop.create_unix_connection(lambda: ClientConnection(self, loop), self._path)
+                else:
+                    _, connection = await loop.create_connection(
+                        lambda: ClientConnection(self, loop), self._host, self._port
+                    )
+        except TimeoutError:
+            raise ConnectFailed(f"no connection to {self.origin} within {self._connect_timeout_s:g} s") from None
+        except OSError as error:
+            raise ConnectFailed(f"no connection to {self.origin}: {error.strerror or error}") from error
+        self._open.add(connection)
+        return connection
+
+    def _take(self) -> ClientConnection | None:
+        oldest = asyncio.get_running_loop().time() - self._idle_s
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.usable and connection.idle_since >= oldest:
+                return connection
+            connection.close()
+        return None
+
+    # The connections' side.
+
+    def keep(self, connection: ClientConnection) -> None:
+        """Its answer is complete: it may carry the next request."""
+        if self._closed or len(self._idle) >= self._max_idle:
+            connection.close()
+        else:
+            self._idle.append(connection)
+
+    def forget(self, connection: ClientConnection) -> None:
+        self._open.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+
+def _parse_origin(origin: str) -> tuple[str | None, str, int]:
+    """(Unix path or None, host, port)."""
+    if origin.startswith("unix:"):
+        return origin.removeprefix("unix:"), "", 0
+    parts = urlsplit(origin)
+    if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/") or parts.query:
+        raise ValueError(f"an origin is http://host:port or unix:/path, not {origin!r}")
+    return None, parts.hostname, parts.port or 80
