@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -299,7 +300,5 @@ def _ingest_and_die(bench: Bench, batch_bytes: int, after: int) -> None:
         return done
 
     ingest._apply = apply  # type: ignore[method-assign]
-    try:
+    with contextlib.suppress(Died):
         ingest.run(9)
-    except Died:
-        pass

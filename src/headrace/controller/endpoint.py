@@ -1,0 +1,84 @@
+"""What an endpoint is sold with: frozen values that the store keeps and everything else reads."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+import msgspec
+
+from headrace.config import ScalingConfig
+from headrace.engines.base import ModelSettings
+from headrace.policy.work import Weights
+
+UpdateState = Literal["NOT_UPDATING", "IN_PROGRESS", "UPDATE_FAILED"]
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What Headrace adds to an endpoint: the ``headrace`` object of a create body."""
+
+    overload: Literal["queue", "reject"] = "queue"
+    queue_deadline_s: float = 30.0
+    cold_start_deadline_s: float = 290.0
+    max_queue: int = 1000
+    scaling: ScalingConfig = ScalingConfig()
+    """What is None here is the server's default."""
+
+
+class Entity(msgspec.Struct, frozen=True, kw_only=True):
+    """A served entity as one config version froze it."""
+
+    id: str
+    name: str
+    model: ModelSettings
+    min_chunks: int
+    max_chunks: int
+    scale_to_zero: bool
+    chunk: int
+    """Reference tokens/s of one replica."""
+    weights: Weights
+    price_micro: int
+    """Micro-units of money for a chunk-hour."""
+    currency: str
+    profile_id: str
+    profile_status: str
+    created_ms: int
+
+    @property
+    def runs_as(self) -> str:
+        """Names what its replicas run. Configs that agree in it share replicas: a new range restarts nothing."""
+        return hashlib.sha256(msgspec.json.encode((self.id, self.model))).hexdigest()[:16]
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """A config version: the terms between two updates. Never changed once it is written."""
+
+    version: int
+    created_ms: int
+    entity: Entity
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """A named address. At least one of ``active`` and ``pending`` is there."""
+
+    id: str
+    name: str
+    created_ms: int
+    updated_ms: int
+    creator: str
+    description: str = ""
+    tags: tuple[tuple[str, str], ...] = ()
+    options: Options = Options()
+    active: Config | None = None
+    """What is served and sold now; None until the first config could serve."""
+    pending: Config | None = None
+    """What replaces it as soon as it can serve."""
+    update: UpdateState = "NOT_UPDATING"
+    update_message: str = ""
+
+    @property
+    def target(self) -> Config:
+        """What the endpoint is to become."""
+        config = self.pending or self.active
+        assert config is not None
+        return config

@@ -1,0 +1,78 @@
+"""What the controller did and why, for people and for tests that recompute its decisions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import select
+
+from headrace.controller.tables import EventRow
+from headrace.ledger.database import Database
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the log."""
+
+    id: int
+    at_ms: int
+    endpoint_id: str | None
+    endpoint: str | None
+    """Name."""
+    kind: str
+    message: str
+    data: dict[str, Any]
+
+
+class EventLog:
+    """Append-only."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(
+        self,
+        at_ms: int,
+        kind: str,
+        message: str,
+        *,
+        endpoint: tuple[str, str] | None = None,
+        data: dict[str, Any] | None = None,
+    ) -> None:
+        """``endpoint``: id and name. ``data`` must be JSON."""
+        with self._database.write() as session:
+            session.add(
+                EventRow(
+                    at_ms=at_ms,
+                    endpoint_id=endpoint[0] if endpoint else None,
+                    endpoint_name=endpoint[1] if endpoint else None,
+                    kind=kind,
+                    message=message,
+                    data=data or {},
+                )
+            )
+
+    def list(self, *, endpoint: str | None = None, limit: int = 100, after: int | None = None) -> list[Event]:
+        """In the order in which they happened: the newest ``limit``, or the ``limit`` that follow the id ``after``."""
+        query = select(EventRow).limit(limit)
+        if endpoint is not None:
+            query = query.where((EventRow.endpoint_name == endpoint) | (EventRow.endpoint_id == endpoint))
+        if after is None:
+            query = query.order_by(EventRow.id.desc())
+        else:
+            query = query.where(EventRow.id > after).order_by(EventRow.id)
+        with self._database.read() as session:
+            rows = session.scalars(query).all()
+        events = [
+            Event(
+                id=row.id,
+                at_ms=row.at_ms,
+                endpoint_id=row.endpoint_id,
+                endpoint=row.endpoint_name,
+                kind=row.kind,
+                message=row.message,
+                data=row.data,
+            )
+            for row in rows
+        ]
+        return events if after is not None else events[::-1]
