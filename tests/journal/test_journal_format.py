@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import pytest
@@ -64,8 +65,6 @@ def test_any_changed_byte_is_noticed(where: int, change: int) -> None:
 
 
 def test_a_record_of_an_unknown_kind_is_a_bad_line_and_not_a_crash() -> None:
-    import zlib
-
     body = b'{"kind":"from-the-future","rid":"r"}'
     with pytest.raises(BadLine, match="not a known record"):
         decode_line(b"%08x " % zlib.crc32(body) + body)

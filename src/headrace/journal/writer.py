@@ -3,7 +3,7 @@
 What survives what:
 
 - death of the process: every record that ``append`` has returned for; it is in the kernel by then;
-- power failure: all but the last ``SYNC_INTERVAL_S`` and the time of one fsync, as fsync runs in groups in a thread that
+- power failure: all but the last ``SYNC_INTERVAL_S`` and the time of one fsync: fsync runs in groups in a thread that
   the request path never waits for.
 
 The newest file is locked for as long as its writer lives; that is how a reader knows that nothing more will come.
@@ -34,7 +34,7 @@ class Writer:
     """For one thread; the sync thread is its own."""
 
     def __init__(self, folder: Path, writer_id: str, *, rotate_bytes: int = ROTATE_BYTES) -> None:
-        """Open the first file. Raises ValueError for an unusable id, JournalError where the folder cannot be written."""
+        """Open the first file. Raises ValueError for an unusable id, JournalError where that fails."""
         check_writer_id(writer_id)
         self._folder = folder
         self._writer_id = writer_id

@@ -1,0 +1,53 @@
+"""Who is asking: keys by their digest, as the last snapshot has them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+from headrace.gateway.errors import ApiError
+from headrace.gateway.snapshot import KeyView
+
+ROLES_THAT_QUERY = ("admin", "query")
+
+CUT_OFF_GRACE_S = 3600.0
+"""How long keys are honoured without a controller that could have revoked them."""
+
+
+class Keys:
+    """The keys of one snapshot."""
+
+    def __init__(self, keys: Iterable[KeyView] = ()) -> None:
+        self._by_digest = {key.digest: key for key in keys}
+
+    def authenticate(self, authorization: bytes | None) -> KeyView:
+        """The key of an ``Authorization`` header. Raises ApiError 401 or 403."""
+        if not authorization:
+            raise ApiError(401, "no key: send 'Authorization: Bearer <key>'", code="missing_api_key")
+        scheme, _, key = authorization.partition(b" ")
+        key = key.strip()
+        if scheme.lower() != b"bearer" or not key:
+            raise ApiError(401, "the Authorization header must be 'Bearer <key>'", code="missing_api_key")
+        known = self._by_digest.get(hashlib.sha256(key).hexdigest())
+        if known is None:
+            raise ApiError(401, "this key is not known here, or it has been revoked")
+        if known.role not in ROLES_THAT_QUERY:
+            raise ApiError(403, f"a key with the role {known.role!r} may not query endpoints")
+        return known
+
+
+def band_of(service_tier: str | None, key: KeyView) -> str:
+    """The band of the queue that a request joins. Raises ApiError 403 where the key does not carry the tier.
+
+    Without a tier (or with ``auto``) it is ``default``, or the key's first tier where it has no ``default``.
+    """
+    if service_tier is None or service_tier == "auto":
+        return "default" if "default" in key.tiers or not key.tiers else key.tiers[0]
+    if service_tier not in key.tiers:
+        raise ApiError(
+            403,
+            f"this key may not use the service tier {service_tier!r}; it may use: {', '.join(key.tiers) or 'none'}",
+            code="service_tier_not_allowed",
+            param="service_tier",
+        )
+    return service_tier

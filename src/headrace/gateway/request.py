@@ -1,0 +1,103 @@
+"""What a request asks for: one parse of the body, of only the fields that matter here. The engine judges the rest."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from headrace.gateway.errors import ApiError
+
+SERVICE_TIERS = ("auto", "priority", "default", "flex")
+
+LONGEST_ID = 256
+"""Characters of ``user`` and ``client_request_id``: they are journaled with every request."""
+LARGEST_USAGE_CONTEXT = 4096
+"""Bytes of keys and values of ``usage_context``, for the same reason."""
+
+
+class Shape(enum.Enum):
+    CHAT = "/v1/chat/completions"
+    COMPLETION = "/v1/completions"
+
+
+class StreamOptions(msgspec.Struct, frozen=True):
+    include_usage: bool | None = None
+
+
+class Body(msgspec.Struct, frozen=True):
+    """The fields that matter. ``UNSET`` is told from ``null``: what is not there can be spliced in."""
+
+    model: str | UnsetType | None = UNSET
+    messages: Raw | UnsetType = UNSET
+    prompt: Raw | UnsetType = UNSET
+    stream: bool | UnsetType | None = UNSET
+    stream_options: StreamOptions | UnsetType | None = UNSET
+    return_progress: bool | UnsetType | None = UNSET
+    max_tokens: int | UnsetType | None = UNSET
+    max_completion_tokens: int | UnsetType | None = UNSET
+    n: int | None = None
+    best_of: int | None = None
+    service_tier: str | None = None
+    user: str | None = None
+    client_request_id: str | UnsetType | None = UNSET
+    usage_context: dict[str, str] | UnsetType | None = UNSET
+
+    @property
+    def streams(self) -> bool:
+        return self.stream is True
+
+    @property
+    def wants_usage(self) -> bool:
+        return isinstance(self.stream_options, StreamOptions) and self.stream_options.include_usage is True
+
+    def has(self, name: str) -> bool:
+        return getattr(self, name) is not UNSET
+
+
+_decoder = msgspec.json.Decoder(Body)
+
+
+def parse(body: bytes) -> Body:
+    """Raises ApiError 400 for a body that is not JSON, or where a field that matters has the wrong type."""
+    try:
+        return _decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise ApiError(400, f"invalid body: {error}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ApiError(400, f"the body is not valid JSON: {error}", code="malformed_json") from None
+
+
+def check(body: Body) -> None:
+    """What can be said without knowing the endpoint. Raises ApiError 400."""
+    if body.n not in (None, 1):
+        raise ApiError(400, f"n is {body.n}; expected 1: a request has one slot, and so one choice", param="n")
+    if body.best_of not in (None, 1):
+        raise ApiError(400, f"best_of is {body.best_of}; expected 1: a request has one slot", param="best_of")
+    if body.service_tier is not None and body.service_tier not in SERVICE_TIERS:
+        raise ApiError(
+            400,
+            f"service_tier is {body.service_tier!r}; expected one of {', '.join(SERVICE_TIERS)}",
+            param="service_tier",
+        )
+    for name, value in (("user", body.user), ("client_request_id", body.client_request_id)):
+        if isinstance(value, str) and len(value) > LONGEST_ID:
+            raise ApiError(400, f"{name} has {len(value)} characters; expected at most {LONGEST_ID}", param=name)
+    if isinstance(body.usage_context, dict):
+        size = sum(len(key) + len(value) for key, value in body.usage_context.items())
+        if size > LARGEST_USAGE_CONTEXT:
+            raise ApiError(
+                400,
+                f"usage_context has {size} characters; expected at most {LARGEST_USAGE_CONTEXT}",
+                param="usage_context",
+            )
+
+
+def shape_of(body: Body) -> Shape:
+    """Chat or completion, where the path does not say. Raises ApiError 400."""
+    if body.messages is not UNSET:
+        return Shape.CHAT
+    if body.prompt is not UNSET:
+        return Shape.COMPLETION
+    raise ApiError(400, "the body has neither 'messages' (chat) nor 'prompt' (completion)", code="missing_input")

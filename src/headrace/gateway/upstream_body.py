@@ -1,0 +1,35 @@
+"""The body that goes to the engine: the client's own, with what the engine must be told and without what is ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from headrace.gateway.prompt import Limits
+from headrace.gateway.request import Body
+from headrace.gateway.snapshot import Traits
+from headrace.gateway.splice import append, rewrite
+
+OURS = ("client_request_id", "usage_context")
+"""Fields for the journal, which engines do not know."""
+
+
+def upstream_body(raw: bytes, body: Body, limits: Limits, traits: Traits, endpoint: str) -> bytes:
+    """``raw`` for an engine with these traits."""
+    members: dict[str, Any] = {}
+    model = traits.upstream_model or endpoint
+    if body.model != model:
+        members["model"] = model
+    # max_completion_tokens is not known to every engine; max_tokens is.
+    if body.max_tokens != limits.max_tokens:
+        members["max_tokens"] = limits.max_tokens
+    if traits.stream_upstream:
+        if not body.streams:
+            members["stream"] = True
+        if body.return_progress is not True:
+            members["return_progress"] = True
+    if (body.streams or traits.stream_upstream) and not body.wants_usage:
+        members["stream_options"] = {"include_usage": True}
+    drop = [name for name in OURS if body.has(name)]
+    if drop or any(body.has(name) for name in members):
+        return rewrite(raw, members, drop)
+    return append(raw, members)
