@@ -1,0 +1,198 @@
+"""How many chunks an endpoint should have: one function from what is seen to a number, with its reason in words.
+
+The same observation, knobs and state give the same decision; an event stores them (``Decision.inputs``) and ``replay``
+decides again from what was stored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from math import ceil
+from typing import Any
+
+from headrace.policy.work import REFERENCE_WORK
+
+SERVICE_TIMES_IN_FAST_WINDOW = 3
+"""The fast window holds at least so many service times: in a shorter one a single long request is a jump."""
+
+DOWN_HEADROOM_FACTOR = 2.0
+"""A chunk is given back only when fewer suffice with twice the headroom. The gap between the two thresholds is what
+noise must cross to make the count swing."""
+
+ROUNDING = 1e-9
+"""Chunks; what floats may add to a demand of exactly a whole number of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Knobs:
+    """Settings of the scaling law."""
+
+    fast_window_s: float | None = None
+    """None: three service times of the reference request, and no less than 10 s."""
+    slow_window_s: float = 120.0
+    """Two minutes: a lull of one is not the end of a load."""
+    headroom: float = 0.1
+    """Part of the demand to keep free: arrivals are random, and the chunk was measured without that."""
+    down_window_s: float = 60.0
+    """How long fewer chunks must have sufficed before any is given back: about what a start costs."""
+    wait_target_s: float = 10.0
+    """How long queued work may wait before it asks for another chunk."""
+    idle_to_zero_s: float = 300.0
+    """Time without a request before the last chunk is given back, where the range begins at zero."""
+    freeze_after_s: float = 10.0
+    """Age of the last report after which nothing is changed: many times the interval of reports."""
+
+
+def windows(knobs: Knobs, chunk: float, slots: int) -> tuple[float, float]:
+    """Seconds of the fast and the slow window of demand. With ``slots`` requests in flight each takes that much longer
+    than its share of the chunk."""
+    service_s = slots * REFERENCE_WORK / chunk
+    fast = knobs.fast_window_s
+    if fast is None:
+        fast = max(SERVICE_TIMES_IN_FAST_WINDOW * service_s, 10.0)
+    return fast, max(fast, knobs.slow_window_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What is seen of an endpoint. Work is in reference tokens, rates in reference tokens/s, times in seconds."""
+
+    now: float
+    chunk: float
+    slots: int
+    min_chunks: int
+    max_chunks: int
+    scale_to_zero: bool
+    ready: int
+    """Chunks that serve."""
+    pending: int
+    """Chunks that are being started."""
+    draining: int
+    offered_fast: float
+    offered_slow: float
+    """Over the windows of ``windows``."""
+    history_s: float
+    """For how long demand has been watched."""
+    backlog_work: float
+    """Queued, at all gateways."""
+    queued: int
+    oldest_wait_s: float
+    in_flight: int
+    last_arrival_age_s: float
+    """Since the last arrival or, without one, since the endpoint was made."""
+    metrics_age_s: float | None
+    """Since the last report of a gateway; None: there was none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What the law remembers between decisions."""
+
+    target: int | None = None
+    """The last decision; None before the first."""
+    decided_at: float | None = None
+    watching_since: float | None = None
+    """Start of the time without a gap over which ``enough`` is known."""
+    enough: tuple[tuple[float, int], ...] = ()
+    """(time, chunks that would have been enough) in the down window; only those that no later one exceeds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The number of chunks that an endpoint should have now, starting and ready together."""
+
+    chunks: int
+    reason: str
+    """In words, with its figures."""
+    state: State
+    """For the next decision."""
+    inputs: dict[str, Any]
+    """JSON: ``replay`` makes the same decision of it."""
+
+
+def decide(obs: Observation, knobs: Knobs, state: State) -> Decision:
+    """The scaling law (design, section 3.4). Read it from top to bottom; the first rule that applies decides."""
+    before = obs.ready + obs.pending if state.target is None else state.target
+    # Zero chunks only where the range begins there and the endpoint may sleep: otherwise one stays.
+    lowest = obs.min_chunks if obs.min_chunks > 0 or obs.scale_to_zero else 1
+    held = _clamp(before, lowest, obs.max_chunks)
+
+    def decided(chunks: int, why: str, remember: State) -> Decision:
+        change = _chunks(chunks) + " kept" if chunks == before else f"{before} -> {_chunks(chunks)}"
+        inputs = {"observation": asdict(obs), "knobs": asdict(knobs), "state": asdict(state)}
+        return Decision(chunks, f"{change}: {why}", remember, inputs)
+
+    # Without news the last decision stands, and what was seen before the silence says nothing of the time in it.
+    if obs.metrics_age_s is None or obs.metrics_age_s > knobs.freeze_after_s:
+        silence = "yet" if obs.metrics_age_s is None else f"for {obs.metrics_age_s:.0f} s"
+        return decided(held, f"no gateway has reported {silence}", State(target=held, decided_at=obs.now))
+
+    # The fast window sees a rise at once, the slow one carries a lull.
+    demand = max(obs.offered_fast, obs.offered_slow)
+    # Chunks that run or start have until the wait target to do what is queued; only what is left asks for more.
+    excess = max(0.0, obs.backlog_work - (obs.ready + obs.pending) * obs.chunk * knobs.wait_target_s)
+    catch_up = excess / knobs.wait_target_s
+    awake = obs.queued > 0 or obs.in_flight > 0 or obs.last_arrival_age_s < knobs.idle_to_zero_s
+    floor = max(lowest, 1) if awake else lowest
+    needed = _clamp(_whole((demand * (1 + knobs.headroom) + catch_up) / obs.chunk), floor, obs.max_chunks)
+    cautious = demand * (1 + DOWN_HEADROOM_FACTOR * knobs.headroom) + catch_up
+    enough = _clamp(_whole(cautious / obs.chunk), floor, obs.max_chunks)
+    watched = _watch(state, obs.now, enough, knobs)
+    seen = f"{demand:,.0f} reference tokens/s offered, {_backlog_s(obs):.1f} s of backlog"
+
+    def settled(chunks: int, why: str) -> Decision:
+        return decided(chunks, why, replace(watched, target=chunks, decided_at=obs.now))
+
+    # Idle for long enough is idle: what the windows still remember of the last request keeps nothing up.
+    if not awake and lowest == 0:
+        return settled(0, f"no request for {obs.last_arrival_age_s:.0f} s")
+
+    # Another range applies at once, and so does a first request.
+    if held < floor:
+        return settled(needed, f"an endpoint at zero has a request; {seen}")
+    if held != before and needed <= held:
+        return settled(held, f"the range is {obs.min_chunks} to {_chunks(obs.max_chunks)}; {seen}")
+
+    # Up at once: a chunk takes its time to start, and the target counts those that are starting.
+    if needed > held:
+        return settled(needed, seen)
+
+    # Down only to what was enough at every moment of the window, and only by what has been watched for so long.
+    highest = watched.enough[0][1]
+    window_seen = watched.watching_since is not None and obs.now - watched.watching_since >= knobs.down_window_s
+    if highest < held and window_seen and obs.history_s >= windows(knobs, obs.chunk, obs.slots)[0]:
+        return settled(highest, f"{seen}; {_chunks(highest)} would have been enough for {knobs.down_window_s:.0f} s")
+    return settled(held, seen)
+
+
+def replay(inputs: dict[str, Any]) -> Decision:
+    """Decide again from the inputs that an event stored. Raises TypeError where they are not such inputs."""
+    state = dict(inputs["state"])
+    state["enough"] = tuple((at, chunks) for at, chunks in state["enough"])
+    return decide(Observation(**inputs["observation"]), Knobs(**inputs["knobs"]), State(**state))
+
+
+def _watch(state: State, now: float, enough: int, knobs: Knobs) -> State:
+    """``state`` with this moment's ``enough``: a sliding-window maximum, the largest first, within the down window."""
+    gap = state.decided_at is None or now - state.decided_at > knobs.freeze_after_s
+    if gap or state.watching_since is None:
+        return State(watching_since=now, enough=((now, enough),))
+    kept = [entry for entry in state.enough if entry[1] > enough and entry[0] > now - knobs.down_window_s]
+    return State(watching_since=state.watching_since, enough=(*kept, (now, enough)))
+
+
+def _whole(chunks: float) -> int:
+    return ceil(chunks - ROUNDING)
+
+
+def _clamp(chunks: int, lowest: int, highest: int) -> int:
+    return min(max(chunks, lowest), highest)
+
+
+def _chunks(count: int) -> str:
+    return f"{count} chunk" if count == 1 else f"{count} chunks"
+
+
+def _backlog_s(obs: Observation) -> float:
+    """Seconds that what is ready (one chunk, where none is) takes for the queue."""
+    return obs.backlog_work / (max(1, obs.ready) * obs.chunk)
