@@ -1,4 +1,4 @@
-"""Ratios from interleaved pairs: two things measured one after the other, many times, on a machine that is not quiet."""
+"""Ratios from interleaved pairs: two things measured next to each other, many times, on a machine that is not quiet."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Ratio:
-    """Median of the pairs' ratios with a distribution-free interval; a target is met by the bound, not by the median."""
+    """Median of the ratios of pairs with a distribution-free interval; a target is met by the bound, not the median."""
 
     median: float
     low: float
@@ -25,7 +25,7 @@ class Ratio:
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
     """``ours[i] / theirs[i]`` over pairs that were measured next to each other.
 
-    The interval is that of order statistics for the median: with ratios sorted, it runs from the l-th smallest to the l-th
+    The interval is that of order statistics for the median: of the sorted ratios, from the l-th smallest to the l-th
     largest, l as large as 95% coverage allows; with fewer than six pairs there is none, and ValueError is raised.
     """
     if len(ours) != len(theirs) or len(ours) < 6:

@@ -26,6 +26,8 @@ class ChildSpec(msgspec.Struct, frozen=True):
     """Written to the child's standard input, which is then closed."""
     cpus: tuple[int, ...] = ()
     """Cores to pin the child to; empty for any."""
+    labels: dict[str, str] = {}
+    """Kept and returned as they are, so that who asked finds its own again after a restart. No secrets."""
 
 
 class Child(msgspec.Struct, frozen=True):
@@ -46,6 +48,8 @@ class Child(msgspec.Struct, frozen=True):
     """Negative: ended by that signal."""
     tail: str = ""
     """Last lines of its log, once it has exited."""
+    labels: dict[str, str] = {}
+    """As they were given."""
 
 
 class Start(msgspec.Struct, frozen=True, tag="start", tag_field="op"):
