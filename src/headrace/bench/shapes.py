@@ -1,0 +1,150 @@
+"""Which lengths a profile is measured on, and the plan: in what order, how often, until when.
+
+The plan is pure: it is told the time and how long requests took, and says what every replica does next. Shapes take
+turns in a seeded random order, so that a slow drift of the machine falls on all of them alike.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from headrace.policy.work import REFERENCE_INPUT_TOKENS, REFERENCE_OUTPUT_TOKENS
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Shape:
+    """Lengths of a request, in tokens, without cache."""
+
+    input_tokens: int
+    output_tokens: int
+
+    def __str__(self) -> str:
+        return f"{self.input_tokens}/{self.output_tokens}"
+
+    @property
+    def tokens(self) -> int:
+        return self.input_tokens + self.output_tokens
+
+
+REFERENCE = Shape(REFERENCE_INPUT_TOKENS, REFERENCE_OUTPUT_TOKENS)
+
+
+@dataclass(frozen=True, slots=True)
+class Menu:
+    """The shapes of one profile: those that the weights are fitted to, and one that they must predict."""
+
+    fitted: tuple[Shape, ...]
+    held_out: Shape
+
+    @property
+    def all(self) -> tuple[Shape, ...]:
+        return (*self.fitted, self.held_out)
+
+
+FULL_MENU = Menu(
+    fitted=(REFERENCE, Shape(2048, 8), Shape(1024, 128), Shape(512, 64), Shape(128, 256), Shape(128, 64)),
+    held_out=Shape(768, 160),
+)
+QUICK_MENU = Menu(
+    fitted=(REFERENCE, Shape(1024, 8), Shape(512, 64), Shape(128, 256), Shape(128, 64)),
+    held_out=Shape(768, 96),
+)
+"""Every weight shows in it, and it takes a third of the time of the full one."""
+
+BLOCK_S = 1.0
+"""A block of short requests lasts at least about this long, so that the noise of one turn-around does not rule it."""
+
+MOST_TURNS = 64
+"""Turns of a shape in one block, however quick it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some requests of one shape, ``slots`` in flight. The first ``ramp`` completions are not measured."""
+
+    shape: Shape
+    ramp: int
+    measured: int
+
+    @property
+    def completions(self) -> int:
+        return self.ramp + self.measured
+
+
+class Plan:
+    """The blocks that all replicas go through, decided one after another as time allows."""
+
+    def __init__(self, menu: Menu, *, slots: int, seed: int, until_s: float, most_rounds: int | None = None) -> None:
+        """``until_s``: no round after the first begins a block that would end later, on the clock of ``block``."""
+        self._menu = menu
+        self._slots = slots
+        self._random = random.Random(seed)
+        self._until_s = until_s
+        self._most_rounds = most_rounds
+        self._blocks: list[Block] = []
+        self._ahead: list[Block] = []
+        self._rounds = 0
+        self._ended = False
+        self._seconds: dict[Shape, list[float]] = {shape: [] for shape in menu.all}
+
+    def took(self, shape: Shape, seconds: float) -> None:
+        """A request of this shape took these replica seconds."""
+        self._seconds[shape].append(seconds)
+
+    def block(self, number: int, now_s: float) -> Block | None:
+        """The block of this number, the same for all who ask; None when the plan has ended before it."""
+        while len(self._blocks) <= number and not self._ended:
+            if not self._ahead:
+                self._ahead = self._round(now_s)
+            if self._ahead:
+                self._blocks.append(self._ahead.pop())
+            else:
+                self._ended = True
+        return self._blocks[number] if number < len(self._blocks) else None
+
+    def end(self) -> None:
+        """Begin no further round."""
+        self._most_rounds = self._rounds
+
+    def _round(self, now_s: float) -> list[Block]:
+        """The first round holds every shape; later ones those that the time left has room for, the reference first."""
+        if self._most_rounds is not None and self._rounds >= self._most_rounds:
+            return []
+        left_s = self._until_s - now_s
+        blocks = []
+        for shape in sorted(self._menu.all, reverse=True, key=lambda shape: (shape == REFERENCE, shape.tokens)):
+            block = self._sized(shape)
+            cost_s = block.completions * self._expected_s(shape)
+            if self._rounds == 0 or cost_s <= left_s:
+                left_s -= cost_s
+                blocks.append(block)
+        self._rounds += 1
+        self._random.shuffle(blocks)
+        return blocks
+
+    def _expected_s(self, shape: Shape) -> float:
+        """Replica seconds of a request; infinite where none was measured yet."""
+        seen = self._seconds[shape]
+        return sum(seen) / len(seen) if seen else math.inf
+
+    def _sized(self, shape: Shape) -> Block:
+        expected_s = self._expected_s(shape)
+        turns = min(MOST_TURNS, max(1, math.ceil(BLOCK_S / (expected_s * self._slots))))
+        # With one slot, completions follow one another and each is a sample. With more, requests overlap: only between
+        # completions in a steady state, over whole turns of all slots, do as many tokens enter the window as leave it.
+        ramp = self._slots if self._slots > 1 else 0
+        return Block(shape=shape, ramp=ramp, measured=turns * self._slots)
+
+
+def steady_seconds(begin_s: float, ends_s: Sequence[float], block: Block) -> list[float]:
+    """Replica seconds of one request, one figure per turn of the slots.
+
+    ``begin_s``: when the block's first request was sent; ``ends_s``: its completions in order, at least
+    ``block.completions`` of them; later ones, which overlap with the next block, are not used.
+    """
+    marks = [begin_s, *ends_s][block.ramp : block.completions + 1]
+    step = max(1, block.ramp)
+    return [(late - early) / step for early, late in zip(marks[:-1:step], marks[step::step], strict=True)]
