@@ -1,8 +1,8 @@
 """The process of one llama.cpp replica: ``python -m headrace.engines.llamacpp_replica``, a ``ReplicaSpec`` on stdin.
 
-It pins itself to its cores, loads the model into llama.cpp's own HTTP server on a free port of 127.0.0.1, asks of every
-request the secret that it was given, warms itself with a request, and then says on stdout that it is ready. SIGTERM ends
-it. llama.cpp's own messages go to stderr.
+It pins itself to its cores, loads the model into llama.cpp's own HTTP server on a free port of 127.0.0.1, asks of
+every request the secret that it was given, warms itself with a request, and then says on stdout that it is ready.
+SIGTERM ends it. llama.cpp's own messages go to stderr.
 """
 
 from __future__ import annotations

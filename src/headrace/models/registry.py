@@ -1,0 +1,177 @@
+"""The models of one server: one JSON file a model. A model of the catalogue that was pulled needs no file."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from headrace.engines.base import EngineError, ModelSettings
+from headrace.engines.catalogue import engine_for
+from headrace.models.catalogue import CATALOGUE
+from headrace.models.pull import sha256
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+MOST_SLOTS = 256
+MOST_THREADS = 1024
+DEFAULT_CONTEXT = 4096
+DEFAULT_MAX_TOKENS = 1024
+
+
+class RegistryError(Exception):
+    """A model cannot be registered, found or read; the message says what was wrong and what to do."""
+
+
+class Registry:
+    """Registered models in a folder (``DataDir.models``)."""
+
+    def __init__(self, folder: Path, *, cache: Path | None = None) -> None:
+        self.folder = folder
+        self.cache = cache
+
+    def add(
+        self,
+        name: str,
+        *,
+        gguf: Path | None = None,
+        url: str | None = None,
+        simulated: bool = False,
+        version: str = "1",
+        api_key_env: str | None = None,
+        upstream_model: str | None = None,
+        context: int = DEFAULT_CONTEXT,
+        slots: int = 1,
+        threads: int = 1,
+        default_max_tokens: int | None = None,
+        engine_args: dict[str, Any] | None = None,
+        replace: bool = False,
+    ) -> ModelSettings:
+        """Register a GGUF file, a server that already runs, or the simulated engine; exactly one of the three.
+
+        ``default_max_tokens`` None: 1024, or half of a context that is too small for that. Raises RegistryError.
+        """
+        if (gguf is not None) + (url is not None) + simulated != 1:
+            raise RegistryError(f"model {name!r}: give exactly one of a GGUF file, a URL, or the simulated engine")
+        model = ModelSettings(
+            name=name,
+            version=version,
+            engine="llamacpp" if gguf is not None else "openai" if url is not None else "simulated",
+            path=None if gguf is None else str(gguf.expanduser().resolve()),
+            url=None if url is None else url.rstrip("/"),
+            api_key_env=api_key_env,
+            upstream_model=upstream_model,
+            context=context,
+            slots=slots,
+            threads=threads,
+            default_max_tokens=min(DEFAULT_MAX_TOKENS, context // 2)
+            if default_max_tokens is None
+            else default_max_tokens,
+            engine_args=engine_args or {},
+        )
+        return self.put(model, replace=replace)
+
+    def put(self, model: ModelSettings, *, replace: bool = False) -> ModelSettings:
+        """Check and store settings; returns them with the weights' SHA-256. Raises RegistryError."""
+        check_settings(model)
+        path = self._path(model.name)
+        if path.exists() and not replace:
+            raise RegistryError(f"model {model.name!r} is registered already; remove it first, or replace it")
+        try:
+            engine_for(model.engine).check(model)
+            if model.path is not None and model.sha256 is None:
+                model = msgspec.structs.replace(model, sha256=sha256(Path(model.path)))
+        except EngineError as error:
+            raise RegistryError(f"model {model.name!r}: {error}") from None
+        self._write(path, model)
+        return model
+
+    def get(self, name: str) -> ModelSettings:
+        """Settings of a registered model, or the defaults of one that was pulled. Raises RegistryError."""
+        path = self._path(name)
+        if path.exists():
+            return self._read(path)
+        model = self._pulled(name)
+        if model is not None:
+            return model
+        if name in CATALOGUE:
+            raise RegistryError(f"model {name!r} is not on this machine yet; run `headrace models pull {name}`")
+        known = ", ".join(model.name for model in self.list()) or "none"
+        raise RegistryError(f"no model {name!r}; registered: {known}; `headrace models add` registers one")
+
+    def list(self) -> tuple[ModelSettings, ...]:
+        """All models that can be used, by name. Raises RegistryError for a file that cannot be read."""
+        found = {path.stem: self._read(path) for path in self.folder.glob("*.json")}
+        for name in CATALOGUE:
+            model = None if name in found else self._pulled(name)
+            if model is not None:
+                found[name] = model
+        return tuple(found[name] for name in sorted(found))
+
+    def remove(self, name: str) -> None:
+        """Forget a model; its weights stay where they are. Raises RegistryError."""
+        try:
+            self._path(name).unlink()
+        except FileNotFoundError:
+            raise RegistryError(f"no model {name!r} is registered") from None
+
+    def _pulled(self, name: str) -> ModelSettings | None:
+        entry = CATALOGUE.get(name)
+        if entry is None:
+            return None
+        for variant in (entry.converted, entry.shipped):
+            if entry.is_pulled(variant, self.cache):
+                path = entry.path(variant, self.cache)
+                return ModelSettings(name=name, engine="llamacpp", path=str(path), sha256=variant.sha256)
+        return None
+
+    def _path(self, name: str) -> Path:
+        if not NAME.fullmatch(name):
+            raise RegistryError(
+                f"{name!r} is not a model name; expected 1 to 63 letters, digits, '-', '_' or '.', not starting with "
+                "one of the last three"
+            )
+        return self.folder / f"{name}.json"
+
+    def _read(self, path: Path) -> ModelSettings:
+        try:
+            model = msgspec.json.decode(path.read_bytes(), type=ModelSettings)
+        except OSError as error:
+            raise RegistryError(f"cannot read {path}: {error.strerror}") from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise RegistryError(
+                f"{path} is not a model's settings ({error}); remove it and add the model again"
+            ) from None
+        if model.name != path.stem:
+            raise RegistryError(f"{path} describes model {model.name!r}; rename it, or add the model again")
+        return model
+
+    def _write(self, path: Path, model: ModelSettings) -> None:
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            partial.write_bytes(msgspec.json.format(msgspec.json.encode(model), indent=2) + b"\n")
+            os.replace(partial, path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise RegistryError(f"cannot write {path}: {error.strerror}") from None
+
+
+def check_settings(model: ModelSettings) -> None:
+    """Refuse settings that no engine could run. Raises RegistryError."""
+    for setting, value, most in (
+        ("context", model.context, 1 << 24),
+        ("slots", model.slots, MOST_SLOTS),
+        ("threads", model.threads, MOST_THREADS),
+    ):
+        if not 1 <= value <= most:
+            raise RegistryError(f"model {model.name!r}: {setting} is {value}; expected 1 to {most:,}")
+    if model.context < 2:
+        raise RegistryError(f"model {model.name!r}: context is {model.context}; a prompt and an answer need 2 tokens")
+    if not 1 <= model.default_max_tokens < model.context:
+        raise RegistryError(
+            f"model {model.name!r}: default max_tokens is {model.default_max_tokens}; expected 1 to "
+            f"{model.context - 1:,}, less than the context"
+        )
