@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from headrace.engines.base import ReplicaReport, ReplicaSpec
+from headrace.engines.base import EngineError, ReplicaReport, ReplicaSpec
+from headrace.engines.llamacpp import LlamaCppEngine
 
 BATCH = 256
 """Tokens of prefill between two looks at the queue: bounds both the stall that other streams see and the time until a
@@ -39,6 +40,7 @@ def main() -> int:
         os.sched_setaffinity(0, spec.cpus)  # before the engine starts its threads, which inherit it
     say(ReplicaReport(state="loading"))
     try:
+        LlamaCppEngine().check(spec.model)
         import xllamacpp  # noqa: PLC0415  (after pinning)
 
         server = xllamacpp.Server(parameters(spec))
@@ -99,8 +101,9 @@ def warm_up(url: str, secret: str) -> None:
 
 
 def explain(spec: ReplicaSpec, error: Exception) -> str:
-    """The reason in words; llama.cpp's own is often only "failed"."""
-    return f"model {spec.model.name!r} ({spec.model.path}) did not start: {type(error).__name__}: {error}"
+    """The reason in words. llama.cpp says no more than that it failed; its log on stderr says why."""
+    advice = "" if isinstance(error, EngineError) else "; the replica's log has llama.cpp's own messages"
+    return f"model {spec.model.name!r} did not start: {error}{advice}"
 
 
 def say(report: ReplicaReport) -> None:
