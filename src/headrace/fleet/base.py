@@ -33,6 +33,8 @@ class FleetReplica:
     """Negative: ended by that signal."""
     error: str | None = None
     """Why it is not ready, where it is known."""
+    tail: str = ""
+    """Last lines of its log, once it has exited."""
     load_s: float | None = None
     """Start of the process to ready."""
     engine_version: str | None = None

@@ -154,6 +154,7 @@ class LocalFleet:
             exited_ms=child.exited_ms,
             exit_code=child.exit_code,
             error=_why(child, report),
+            tail=child.tail,
             load_s=None if report is None else report.load_s,
             engine_version=None if report is None else report.engine_version,
             labels=child.labels,
