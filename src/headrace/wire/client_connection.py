@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _BUFFER_BYTES = 256 * 1024
 """Reading pauses while more than this waits for a slow reader."""
 _HEAD_BYTES = 64 * 1024
-"""Of a response; a server that sends more is not one we want to buffer."""
+"""Read without the end of a head in sight: no answer that we want to buffer."""
 
 
 class StaleConnection(ConnectionLost):
@@ -110,7 +110,7 @@ class ClientConnection(asyncio.Protocol):
             self._surplus = True
         if not self._head_done:
             if self._head_bytes > _HEAD_BYTES:
-                self._fail(ProtocolError(f"the head of the answer exceeds {_HEAD_BYTES} bytes"))
+                self._fail(ProtocolError(f"the head of the answer does not end within {_HEAD_BYTES} bytes"))
             return
         self._deliver(response)
 

@@ -50,6 +50,7 @@ class BadRequest(Exception):
 
 
 _CONTROLS = bytes(i for i in (*range(32), 127) if i not in b"\t\r\n")
+_REQUEST_LINE = re.compile(rb"[A-Z-]+ [!-~]+ HTTP/[0-9]\.[0-9]\r\n")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,12})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
@@ -144,6 +145,8 @@ class RequestParser:
     def _parse_head(self, head: bytes) -> Request:
         if head.count(b"\r") != head.count(b"\n") or len(head.translate(None, _CONTROLS)) != len(head):
             raise BadRequest(400, "the head contains a control character")
+        if not _REQUEST_LINE.match(head):  # httptools takes any number of blanks, and bytes beyond ASCII
+            raise BadRequest(400, "malformed request line: expected METHOD /path HTTP/1.1, separated by single blanks")
         fields = _Head()
         parser = httptools.HttpRequestParser(fields)
         try:
@@ -276,10 +279,7 @@ class RequestParser:
 
 def _origin_form(target: bytes, method: bytes) -> str:
     """Path and query. The absolute form, which every server must take (RFC 9112 3.2.2), loses its authority."""
-    try:
-        text = target.decode("ascii")
-    except UnicodeDecodeError:
-        raise BadRequest(400, "the request target must be ASCII, percent-encoded") from None
+    text = target.decode("ascii")
     if text.startswith("/") or (text == "*" and method == b"OPTIONS"):
         return text
     match = _ABSOLUTE.match(text)

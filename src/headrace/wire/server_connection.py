@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from typing import TYPE_CHECKING, Literal, cast
 
 from headrace.wire.exchange import ClientGone, Exchange
@@ -46,6 +47,9 @@ class ServerConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=self._server.limits.write_buffer_bytes)
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None and sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio forgets it on inherited sockets
         if not self._server.admits(self):
             self._refuse(BadRequest(503, f"more than {self._server.limits.connections} connections are open"))
             return
