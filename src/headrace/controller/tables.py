@@ -123,8 +123,6 @@ class ReplicaRow(StoreBase):
     config_version: Mapped[int]
     """Config that it was started for."""
     runs_as: Mapped[str] = mapped_column(String(16))
-    secret: Mapped[str] = mapped_column(String(64))
-    """Lives as long as the process; opens nothing but its loopback port."""
     created_ms: Mapped[int] = mapped_column(BigInteger)
     ready_ms: Mapped[int | None] = mapped_column(BigInteger)
     draining_ms: Mapped[int | None] = mapped_column(BigInteger)

@@ -178,7 +178,6 @@ def upgrade() -> None:
         sa.Column("endpoint_id", sa.String(length=32), nullable=False),
         sa.Column("config_version", sa.Integer(), nullable=False),
         sa.Column("runs_as", sa.String(length=16), nullable=False),
-        sa.Column("secret", sa.String(length=64), nullable=False),
         sa.Column("created_ms", sa.BigInteger(), nullable=False),
         sa.Column("ready_ms", sa.BigInteger(), nullable=True),
         sa.Column("draining_ms", sa.BigInteger(), nullable=True),

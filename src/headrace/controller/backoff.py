@@ -1,0 +1,44 @@
+"""How soon a replica that failed is started again: at once is too soon for one that fails at every start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FIRST_DELAY_S = 1.0
+LONGEST_DELAY_S = 60.0
+STEADY_S = 60.0
+"""A replica that served for so long has shown that the model runs here."""
+FAILING_AFTER = 3
+"""Failures in a row after which the endpoint is said to fail; until then it is said to start."""
+
+
+@dataclass(slots=True)
+class Backoff:
+    """Failures in a row of the replicas of one endpoint. Times are Unix milliseconds."""
+
+    failures: int = 0
+    not_before_ms: int = 0
+    message: str = ""
+    """Of the last failure."""
+    tail: str = ""
+    """Last log lines of the replica that failed last."""
+    at_ms: int = 0
+
+    def failed(self, at_ms: int, *, served_ms: int, message: str, tail: str) -> None:
+        """A replica failed at ``at_ms`` after it had been ready for ``served_ms``."""
+        self.failures = 1 if served_ms >= STEADY_S * 1000 else self.failures + 1
+        delay_s = min(FIRST_DELAY_S * 2 ** (self.failures - 1), LONGEST_DELAY_S)
+        self.not_before_ms = at_ms + int(delay_s * 1000)
+        self.at_ms, self.message, self.tail = at_ms, message, tail
+
+    def steady(self, served_ms: int) -> None:
+        """A replica has been ready for ``served_ms``."""
+        if served_ms >= STEADY_S * 1000:
+            self.failures = 0
+
+    @property
+    def failing(self) -> bool:
+        return self.failures >= FAILING_AFTER
+
+    def may_start(self, now_ms: int) -> bool:
+        return now_ms >= self.not_before_ms

@@ -1,0 +1,164 @@
+"""What the gateways say: which snapshot each decides by, and what they count, added up over all of them.
+
+Synchronous and without a clock of its own; ``link`` feeds it from sockets. ``now`` is in seconds, monotonic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+from headrace.gateway.snapshot import Ack, EndpointTick, Hello, Tick
+
+RECONNECT_GRACE_S = 10.0
+"""A gateway that was cut off for less than this may still be serving: it counts as one that has not acknowledged."""
+
+
+@dataclass(slots=True)
+class Totals:
+    """Of one endpoint over all gateways since the controller's start. Fields as in ``EndpointTick``."""
+
+    arrivals: int = 0
+    offered_work: float = 0.0
+    dispatched: int = 0
+    served_work: float = 0.0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    completed: int = 0
+    rejected: int = 0
+    abandoned: int = 0
+    failed: int = 0
+
+    def add(self, tick: EndpointTick, before: EndpointTick | None) -> None:
+        """What one gateway counted since its tick ``before``; since its start where None."""
+        for counter in fields(self):
+            grown = getattr(tick, counter.name) - (getattr(before, counter.name) if before else 0)
+            setattr(self, counter.name, getattr(self, counter.name) + grown)
+
+
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """Of one endpoint at this moment, over all connected gateways."""
+
+    queued: int = 0
+    queued_work: float = 0.0
+    oldest_wait_s: float = 0.0
+    in_flight: int = 0
+    in_flight_work: float = 0.0
+    limiter_debt: float = 0.0
+
+
+@dataclass(slots=True)
+class _Gateway:
+    id: str
+    pid: int
+    connected: bool = True
+    cut_off_at: float = 0.0
+    version: int = 0
+    """Acknowledged."""
+    tick: Tick | None = None
+    endpoints: dict[str, EndpointTick] = field(default_factory=dict)
+
+
+class Gateways:
+    """All gateways that were connected since the controller's start."""
+
+    def __init__(self) -> None:
+        self._gateways: dict[str, _Gateway] = {}
+        self._totals: dict[str, Totals] = {}
+        self._last_arrival: dict[str, float] = {}
+        self._last_tick: float | None = None
+
+    # Telling
+
+    def hello(self, hello: Hello) -> None:
+        known = self._gateways.get(hello.gateway)
+        if known is None:
+            self._gateways[hello.gateway] = _Gateway(hello.gateway, hello.pid)
+        else:
+            known.connected, known.version, known.tick = True, 0, None
+
+    def gone(self, gateway: str, now: float) -> None:
+        """Its connection is lost."""
+        known = self._gateways[gateway]
+        known.connected, known.cut_off_at = False, now
+
+    def ack(self, gateway: str, ack: Ack) -> None:
+        self._gateways[gateway].version = max(self._gateways[gateway].version, ack.version)
+
+    def tick(self, gateway: str, tick: Tick, now: float) -> None:
+        known = self._gateways[gateway]
+        # The first tick of a gateway carries what it counted before this controller knew it: that is history, not
+        # demand. An endpoint that appears later was counted from zero.
+        first = not known.endpoints and known.tick is None
+        for endpoint in tick.endpoints:
+            totals = self._totals.setdefault(endpoint.endpoint, Totals())
+            before = known.endpoints.get(endpoint.endpoint, endpoint if first else None)
+            totals.add(endpoint, before)
+            if before is None or endpoint.arrivals > before.arrivals or endpoint.queued:
+                self._last_arrival[endpoint.endpoint] = now
+            known.endpoints[endpoint.endpoint] = endpoint
+        known.tick = tick
+        self._last_tick = now
+
+    # Asking
+
+    def connected(self) -> list[str]:
+        return [gateway.id for gateway in self._gateways.values() if gateway.connected]
+
+    def acknowledged(self, version: int, now: float) -> bool:
+        """Every gateway that serves, or may be serving, decides by this snapshot or a newer one."""
+        return all(gateway.version >= version for gateway in self._serving(now))
+
+    def behind(self, version: int, now: float) -> list[str]:
+        """Gateways that have not acknowledged it."""
+        return [gateway.id for gateway in self._serving(now) if gateway.version < version]
+
+    def idle(self, replica: str, version: int, now: float) -> bool:
+        """No gateway has a request on the replica, and none will send another: its tick is of this snapshot."""
+        for gateway in self._serving(now):
+            if not gateway.connected or gateway.tick is None or gateway.tick.version < version:
+                return False
+            if self._on(gateway, replica):
+                return False
+        return True
+
+    def in_flight(self, replica: str) -> int:
+        """Requests on a replica."""
+        return sum(self._on(gateway, replica) for gateway in self._gateways.values() if gateway.connected)
+
+    def totals(self, endpoint: str) -> Totals:
+        return self._totals.get(endpoint, Totals())
+
+    def gauges(self, endpoint: str) -> Gauges:
+        ticks = [
+            tick
+            for gateway in self._gateways.values()
+            if gateway.connected and gateway.tick is not None
+            for tick in gateway.tick.endpoints
+            if tick.endpoint == endpoint
+        ]
+        return Gauges(
+            queued=sum(tick.queued for tick in ticks),
+            queued_work=sum(tick.queued_work for tick in ticks),
+            oldest_wait_s=max((tick.oldest_wait_s for tick in ticks), default=0.0),
+            in_flight=sum(tick.in_flight for tick in ticks),
+            in_flight_work=sum(tick.in_flight_work for tick in ticks),
+            limiter_debt=sum(tick.limiter_debt for tick in ticks),
+        )
+
+    def last_arrival_age_s(self, endpoint: str, now: float) -> float | None:
+        """Since a request arrived or waited; None where there was none in this controller's life."""
+        at = self._last_arrival.get(endpoint)
+        return None if at is None else now - at
+
+    def metrics_age_s(self, now: float) -> float | None:
+        """Since the newest tick; None before the first."""
+        return None if self._last_tick is None else now - self._last_tick
+
+    def _serving(self, now: float) -> list[_Gateway]:
+        return [g for g in self._gateways.values() if g.connected or now - g.cut_off_at < RECONNECT_GRACE_S]
+
+    @staticmethod
+    def _on(gateway: _Gateway, replica: str) -> int:
+        ticks = gateway.tick.replicas if gateway.tick else ()
+        return sum(tick.in_flight for tick in ticks if tick.id == replica)

@@ -1,0 +1,88 @@
+"""What the gateways are told, made from what the store and the roster hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from headrace.controller.endpoint import Config, Endpoint
+from headrace.controller.keys import Key
+from headrace.controller.lifecycle import Phase, Replica
+from headrace.engines.base import EngineTraits, ModelSettings
+from headrace.gateway.snapshot import (
+    EndpointView,
+    EntityView,
+    KeyView,
+    ReplicaView,
+    Snapshot,
+    Traits,
+    WorkWeights,
+)
+
+TraitsOf = Callable[[ModelSettings], EngineTraits]
+
+
+def build(
+    endpoints: Sequence[Endpoint],
+    replicas: Sequence[Replica],
+    keys: Sequence[Key],
+    traits_of: TraitsOf,
+    *,
+    version: int,
+    restored: bool,
+) -> Snapshot:
+    """An endpoint whose first config cannot serve yet is there too: requests wait for it as for a cold start."""
+    return Snapshot(
+        version=version,
+        restored=restored,
+        endpoints=tuple(_endpoint(endpoint) for endpoint in endpoints),
+        replicas=tuple(
+            _replica(replica, traits_of(replica.model))
+            for replica in sorted(replicas, key=lambda r: r.id)
+            if replica.url is not None and replica.phase in (Phase.READY, Phase.DRAINING)
+        ),
+        keys=tuple(KeyView(id=key.id, digest=key.digest, role=key.role, tiers=key.tiers) for key in keys),
+    )
+
+
+def _endpoint(endpoint: Endpoint) -> EndpointView:
+    options = endpoint.options
+    return EndpointView(
+        id=endpoint.id,
+        name=endpoint.name,
+        entities=(_entity(endpoint.active or endpoint.target),),
+        overload=options.overload,
+        queue_deadline_s=options.queue_deadline_s,
+        cold_start_deadline_s=options.cold_start_deadline_s,
+        max_queue=options.max_queue,
+    )
+
+
+def _entity(config: Config) -> EntityView:
+    entity = config.entity
+    weights = entity.weights
+    return EntityView(
+        id=entity.id,
+        name=entity.name,
+        model=entity.model.name,
+        config_version=config.version,
+        chunk=float(entity.chunk),
+        min_chunks=entity.min_chunks,
+        max_chunks=entity.max_chunks,
+        weights=WorkWeights(weights.w_in, weights.w_out, weights.w_pp, weights.w_dd, weights.w_c),
+        context=entity.model.context,
+        slots=entity.model.slots,
+        default_max_tokens=entity.model.default_max_tokens,
+    )
+
+
+def _replica(replica: Replica, traits: EngineTraits) -> ReplicaView:
+    assert replica.url is not None
+    return ReplicaView(
+        id=replica.id,
+        entity=replica.entity_id,
+        url=replica.url,
+        secret=replica.secret,
+        slots=replica.model.slots,
+        draining=replica.phase is Phase.DRAINING,
+        traits=Traits(traits.stream_upstream, traits.reuse_after_stream, traits.upstream_model),
+    )
