@@ -138,9 +138,9 @@ class _Reader:
                 metadata[key] = self._value(value_type)
         pairs = (start, self.at)
         tensors = tuple(self._tensor() for _ in range(tensor_count))
-        alignment = int(metadata.get("general.alignment", DEFAULT_ALIGNMENT))
-        if alignment <= 0:
-            raise GGUFError(f"{self.path} has an alignment of {alignment}; fetch or copy it again")
+        alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
+        if not isinstance(alignment, int) or alignment <= 0:
+            raise GGUFError(f"{self.path} has an alignment of {alignment!r}; fetch or copy it again")
         self._require(metadata, tensors)
         return Header(
             version=version,
@@ -157,7 +157,8 @@ class _Reader:
         architecture = metadata.get("general.architecture")
         if not architecture:
             raise GGUFError(f"{self.path} names no general.architecture; it is not a model that can run")
-        if f"{architecture}.context_length" not in metadata:
+        context = metadata.get(f"{architecture}.context_length")
+        if not isinstance(context, int) or context <= 0:
             raise GGUFError(f"{self.path} names no {architecture}.context_length; it is not a language model")
         if not tensors:
             raise GGUFError(f"{self.path} holds no tensors (a vocabulary only?); a whole model is needed")

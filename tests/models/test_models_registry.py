@@ -1,0 +1,151 @@
+"""The models of one server."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import msgspec
+import pytest
+from gguf_samples import write_model
+
+from headrace.engines.base import ModelSettings
+from headrace.models.catalogue import CATALOGUE
+from headrace.models.registry import Registry, RegistryError
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return Registry(tmp_path / "models", cache=tmp_path / "cache")
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    path = tmp_path / "weights.gguf"
+    write_model(path, context=512)
+    return path
+
+
+def test_a_file_is_registered_with_its_digest_and_settings(registry: Registry, weights: Path) -> None:
+    registry.add("tiny", gguf=weights, context=256, slots=2)
+    model = registry.get("tiny")
+    assert (model.engine, model.path, model.context, model.slots, model.threads) == (
+        "llamacpp",
+        str(weights),
+        256,
+        2,
+        1,
+    )
+    assert model.sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert model.default_max_tokens == 128
+
+
+def test_a_server_is_registered_by_its_url(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVER_KEY", "s3cret")
+    registry.add("remote", url="http://127.0.0.1:8000/", api_key_env="SERVER_KEY", upstream_model="m")
+    model = registry.get("remote")
+    assert (model.engine, model.url, model.upstream_model) == ("openai", "http://127.0.0.1:8000", "m")
+    assert "s3cret" not in (registry.folder / "remote.json").read_text()
+
+
+def test_list_is_by_name_and_a_removed_model_is_gone(registry: Registry, weights: Path) -> None:
+    for name in ("b", "a"):
+        registry.add(name, gguf=weights, context=64)
+    assert [m.name for m in registry.list()] == ["a", "b"]
+    registry.remove("a")
+    assert [m.name for m in registry.list()] == ["b"]
+    with pytest.raises(RegistryError, match="no model 'a' is registered"):
+        registry.remove("a")
+
+
+def test_a_pulled_model_of_the_catalogue_needs_no_registration(registry: Registry, tmp_path: Path) -> None:
+    entry = CATALOGUE["smollm2-135m-instruct"]
+    path = entry.path(entry.converted, tmp_path / "cache")
+    path.parent.mkdir(parents=True)
+    with path.open("wb") as file:
+        file.truncate(entry.converted.nbytes)
+    model = registry.get(entry.name)
+    assert (model.path, model.sha256, model.context) == (str(path), entry.converted.sha256, 4096)
+    assert [m.name for m in registry.list()] == [entry.name]
+
+
+def test_a_model_that_was_not_pulled_says_how_to_pull_it(registry: Registry) -> None:
+    with pytest.raises(RegistryError, match="run `headrace models pull smollm2-135m-instruct`"):
+        registry.get("smollm2-135m-instruct")
+
+
+def test_an_unknown_model_is_refused_with_the_known_ones(registry: Registry, weights: Path) -> None:
+    registry.add("tiny", gguf=weights, context=64)
+    with pytest.raises(RegistryError, match="no model 'other'; registered: tiny"):
+        registry.get("other")
+
+
+@pytest.mark.parametrize("name", ["", "a" * 64, "../up", ".hidden", "with space", "sl/ash", "ümlaut", "a\n"])
+def test_a_name_that_is_no_file_name_is_refused(registry: Registry, weights: Path, name: str) -> None:
+    with pytest.raises(RegistryError, match="is not a model name"):
+        registry.add(name, gguf=weights)
+
+
+def test_a_second_model_of_the_name_is_refused_unless_it_replaces(registry: Registry, weights: Path) -> None:
+    registry.add("tiny", gguf=weights, context=64)
+    with pytest.raises(RegistryError, match="registered already"):
+        registry.add("tiny", gguf=weights, context=128)
+    registry.add("tiny", gguf=weights, context=128, replace=True)
+    assert registry.get("tiny").context == 128
+
+
+def test_a_context_beyond_the_trained_one_is_refused_naming_it(registry: Registry, weights: Path) -> None:
+    with pytest.raises(RegistryError, match=r"context is 4,096.*trained with 512"):
+        registry.add("tiny", gguf=weights)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"context": 0}, "context is 0; expected 1 to"),
+        ({"slots": 0}, "slots is 0"),
+        ({"slots": 10_000}, "slots is 10000; expected 1 to 256"),
+        ({"threads": -1}, "threads is -1"),
+        ({"threads": 1000}, "threads is 1000, but this machine has"),
+        ({"default_max_tokens": 64}, "default max_tokens is 64; expected 1 to 63"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(
+    registry: Registry, weights: Path, change: dict[str, int], says: str
+) -> None:
+    with pytest.raises(RegistryError, match=says):
+        registry.add("tiny", gguf=weights, **{"context": 64, **change})
+    assert registry.list() == ()
+
+
+def test_a_corrupt_weights_file_is_refused(registry: Registry, tmp_path: Path) -> None:
+    (tmp_path / "junk.gguf").write_bytes(b"GARBAGE!")
+    with pytest.raises(RegistryError, match="is not a GGUF file"):
+        registry.add("junk", gguf=tmp_path / "junk.gguf")
+
+
+def test_a_missing_weights_file_is_refused(registry: Registry, tmp_path: Path) -> None:
+    with pytest.raises(RegistryError, match="there is no file"):
+        registry.add("none", gguf=tmp_path / "none.gguf")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"{", "is not a model's settings"),
+        (b'{"name": "tiny"}', "is not a model's settings.*engine"),
+        (msgspec.json.encode(ModelSettings(name="other", engine="simulated")), "describes model 'other'"),
+    ],
+)
+def test_a_damaged_settings_file_is_named(registry: Registry, content: bytes, says: str) -> None:
+    registry.folder.mkdir()
+    (registry.folder / "tiny.json").write_bytes(content)
+    with pytest.raises(RegistryError, match=says):
+        registry.get("tiny")
+
+
+def test_exactly_one_source_must_be_given(registry: Registry, weights: Path) -> None:
+    with pytest.raises(RegistryError, match="exactly one"):
+        registry.add("tiny")
+    with pytest.raises(RegistryError, match="exactly one"):
+        registry.add("tiny", gguf=weights, url="http://127.0.0.1:1")
