@@ -7,6 +7,9 @@ from collections.abc import Iterable
 
 from headrace.gateway.errors import ApiError
 from headrace.gateway.snapshot import KeyView
+from headrace.policy.endpoint import Band
+
+BANDS: tuple[Band, ...] = ("priority", "default", "flex")
 
 ROLES_THAT_QUERY = ("admin", "query")
 
@@ -36,18 +39,19 @@ class Keys:
         return known
 
 
-def band_of(service_tier: str | None, key: KeyView) -> str:
+def band_of(service_tier: str | None, key: KeyView) -> Band:
     """The band of the queue that a request joins. Raises ApiError 403 where the key does not carry the tier.
 
-    Without a tier (or with ``auto``) it is ``default``, or the key's first tier where it has no ``default``.
+    Without a tier (or with ``auto``) it is ``default``, or the key's best where it has no ``default``.
     """
     if service_tier is None or service_tier == "auto":
-        return "default" if "default" in key.tiers or not key.tiers else key.tiers[0]
-    if service_tier not in key.tiers:
-        raise ApiError(
-            403,
-            f"this key may not use the service tier {service_tier!r}; it may use: {', '.join(key.tiers) or 'none'}",
-            code="service_tier_not_allowed",
-            param="service_tier",
-        )
-    return service_tier
+        return "default" if "default" in key.tiers else next((band for band in BANDS if band in key.tiers), "default")
+    for band in BANDS:
+        if band == service_tier and band in key.tiers:
+            return band
+    raise ApiError(
+        403,
+        f"this key may not use the service tier {service_tier!r}; it may use: {', '.join(key.tiers) or 'none'}",
+        code="service_tier_not_allowed",
+        param="service_tier",
+    )

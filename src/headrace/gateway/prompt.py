@@ -90,18 +90,22 @@ def _completion(raw: Raw) -> Prompt:
     try:
         prompt = msgspec.json.decode(raw, type=list[int])
     except msgspec.ValidationError:
-        prompt = msgspec.json.decode(raw)
-        if isinstance(prompt, list) and prompt:
-            # Some clients send their one prompt as a list of one.
-            if len(prompt) > 1 and isinstance(prompt[0], str | list):
-                raise ApiError(400, f"{len(prompt)} prompts; expected one: send a request for each", param="prompt")
-            prompt = prompt[0]
+        prompt = _only_one(msgspec.json.decode(raw))
     if isinstance(prompt, str):
         size = len(prompt.encode())
         return Prompt(text_bytes=size, tokens=None, at_least=_at_least(size))
     if not isinstance(prompt, list) or not prompt or not all(type(token) is int for token in prompt):
         raise ApiError(400, "'prompt' must be text or a list of token ids, and not an empty list", param="prompt")
     return Prompt(text_bytes=0, tokens=len(prompt), at_least=len(prompt))
+
+
+def _only_one(prompt: Any) -> Any:
+    """Some clients send their one prompt as a list of one."""
+    if not isinstance(prompt, list) or not prompt or not isinstance(prompt[0], str | list):
+        return prompt
+    if len(prompt) > 1:
+        raise ApiError(400, f"{len(prompt)} prompts; expected one: send a request for each", param="prompt")
+    return prompt[0]
 
 
 def _at_least(text_bytes: int) -> int:

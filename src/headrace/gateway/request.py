@@ -35,8 +35,10 @@ class Body(msgspec.Struct, frozen=True):
     stream: bool | UnsetType | None = UNSET
     stream_options: StreamOptions | UnsetType | None = UNSET
     return_progress: bool | UnsetType | None = UNSET
+    timings_per_token: bool | UnsetType | None = UNSET
     max_tokens: int | UnsetType | None = UNSET
     max_completion_tokens: int | UnsetType | None = UNSET
+    n_predict: Raw | UnsetType = UNSET
     n: int | None = None
     best_of: int | None = None
     service_tier: str | None = None
@@ -71,6 +73,9 @@ def parse(body: bytes) -> Body:
 
 def check(body: Body) -> None:
     """What can be said without knowing the endpoint. Raises ApiError 400."""
+    if body.n_predict is not UNSET:
+        # An engine that knows it would follow it rather than the max_tokens that the request is admitted with.
+        raise ApiError(400, "n_predict is not taken here; expected max_tokens", param="n_predict")
     if body.n not in (None, 1):
         raise ApiError(400, f"n is {body.n}; expected 1: a request has one slot, and so one choice", param="n")
     if body.best_of not in (None, 1):

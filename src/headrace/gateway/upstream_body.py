@@ -27,6 +27,8 @@ def upstream_body(raw: bytes, body: Body, limits: Limits, traits: Traits, endpoi
             members["stream"] = True
         if body.return_progress is not True:
             members["return_progress"] = True
+        if body.timings_per_token is not True:
+            members["timings_per_token"] = True
     if (body.streams or traits.stream_upstream) and not body.wants_usage:
         members["stream_options"] = {"include_usage": True}
     drop = [name for name in OURS if body.has(name)]

@@ -1,0 +1,134 @@
+"""The gateway's handler: which path is whose, and the frame around every request."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Coroutine
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+
+from headrace.gateway.access import AccessLine
+from headrace.gateway.account import CLIENT_CLOSED, Account
+from headrace.gateway.call import Route, understand
+from headrace.gateway.errors import ApiError
+from headrace.gateway.flight import JSON, Flight, TimeLimits
+from headrace.gateway.live import Live
+from headrace.gateway.outbox import Outbox
+from headrace.gateway.proxy import Proxy
+from headrace.gateway.request import Shape
+from headrace.wire.exchange import ClientGone, Exchange
+from headrace.wire.message import Header
+
+ROUTES = {
+    "/v1/chat/completions": Route(Shape.CHAT, None, keep_usage=False),
+    "/v1/completions": Route(Shape.COMPLETION, None, keep_usage=False),
+    "/serving-endpoints/chat/completions": Route(Shape.CHAT, None, keep_usage=False),
+    "/serving-endpoints/completions": Route(Shape.COMPLETION, None, keep_usage=False),
+}
+INVOCATIONS = re.compile(r"/serving-endpoints/([^/]+)/invocations")
+MODELS = re.compile(r"/v1/models(?:/([^/]+))?")
+
+
+class App:
+    """``handle`` is the wire server's handler."""
+
+    def __init__(self, live: Live, outbox: Outbox, proxy: Proxy, limits: TimeLimits) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._live = live
+        self._outbox = outbox
+        self._proxy = proxy
+        self._limits = limits
+        self._flights: set[Flight] = set()
+        self.draining = False
+
+    def handle(self, exchange: Exchange) -> Coroutine[Any, Any, None] | None:
+        """See ``wire.server.Handler``."""
+        request = exchange.request
+        line = AccessLine(id=f"req-{os.urandom(12).hex()}", method=request.method, path=request.path)
+        if request.path == "/healthz":
+            self._health(exchange, line)
+            return None
+        route = ROUTES.get(request.path)
+        if route is None and (match := INVOCATIONS.fullmatch(request.path)):
+            route = Route(None, unquote(match[1]), keep_usage=True)
+        if route is not None:
+            return self._framed(exchange, line, self._query(exchange, line, route))
+        if match := MODELS.fullmatch(request.path):
+            return self._framed(exchange, line, self._models(exchange, line, match[1]))
+        return self._framed(exchange, line, self._control(exchange, line))
+
+    def refusal(self, exchange: Exchange | None, status: int, reason: str) -> tuple[list[Header], bytes]:
+        """For what the wire server answers itself; see ``wire.server.OnError``."""
+        error = ApiError(status, reason)
+        return [(b"x-request-id", f"req-{os.urandom(12).hex()}".encode()), JSON], error.body()
+
+    def cut(self) -> None:
+        """End every request to an endpoint that is still in flight."""
+        for flight in list(self._flights):
+            flight.cut(ApiError(503, "the server is stopping", code="stopping", retry_after_s=1.0))
+
+    async def _framed(self, exchange: Exchange, line: AccessLine, handler: Coroutine[Any, Any, None]) -> None:
+        """Errors become answers, and every request its access line."""
+        try:
+            await handler
+        except ApiError as error:
+            line.status = error.status
+            line.outcome = line.outcome or error.code
+            headers = [(b"x-request-id", line.id.encode()), *error.headers(), JSON]
+            exchange.respond(error.status, headers, error.body())
+        except ClientGone:
+            line.status = CLIENT_CLOSED
+        finally:
+            line.write()
+
+    def _health(self, exchange: Exchange, line: AccessLine) -> None:
+        """Not in the access log: it is asked every second, by nobody in particular."""
+        waits_for = "the last requests to end: the server is stopping" if self.draining else self._live.waits_for()
+        state = {"status": "ok"} if waits_for is None else {"status": "unavailable", "waits_for": waits_for}
+        headers = [(b"x-request-id", line.id.encode()), JSON, (b"cache-control", b"no-store")]
+        exchange.respond(200 if waits_for is None else 503, headers, msgspec.json.encode(state))
+
+    async def _query(self, exchange: Exchange, line: AccessLine, route: Route) -> None:
+        arrived = self._loop.time()
+        request = exchange.request
+        key = self._live.authenticate(request.header(b"authorization"))
+        line.key = key.id
+        if request.method != "POST":
+            raise ApiError(405, f"{request.path} takes POST, not {request.method}")
+        if self.draining:
+            raise ApiError(503, "the server is stopping", code="stopping", retry_after_s=1.0)
+        call = understand(request, route, key, self._live.endpoints)
+        line.endpoint = call.endpoint.view.name
+        flight = Flight(exchange, Account(line, self._outbox, call, arrived), call, self._limits)
+        self._flights.add(flight)
+        try:
+            await flight.run()
+        finally:
+            self._flights.discard(flight)
+
+    async def _models(self, exchange: Exchange, line: AccessLine, name: str | None) -> None:
+        key = self._live.authenticate(exchange.request.header(b"authorization"))
+        line.key = key.id
+        if exchange.request.method != "GET":
+            raise ApiError(405, f"{exchange.request.path} takes GET, not {exchange.request.method}")
+        names = sorted(self._live.endpoints)
+        answer: dict[str, Any] = {"object": "list", "data": [_model(name) for name in names]}
+        if name is not None:
+            name = unquote(name)
+            if name not in names:
+                raise ApiError(404, f"no endpoint is named {name!r}", code="model_not_found", param="model")
+            answer = _model(name)
+        line.status = 200
+        exchange.respond(200, [(b"x-request-id", line.id.encode()), JSON], msgspec.json.encode(answer))
+
+    async def _control(self, exchange: Exchange, line: AccessLine) -> None:
+        line.status = await self._proxy.handle(exchange, line.id)
+
+
+def _model(name: str) -> dict[str, Any]:
+    """An endpoint as OpenAI's clients know models. ``created`` is a part of that shape; a snapshot does not say it."""
+    return {"id": name, "object": "model", "created": 0, "owned_by": "headrace"}

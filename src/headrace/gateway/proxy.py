@@ -1,0 +1,69 @@
+"""Every path that is not the data plane goes to the controller, as it came, and its answer goes back as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+
+from headrace.gateway.errors import ApiError
+from headrace.wire.client import Client, ConnectFailed, Response, WireError
+from headrace.wire.exchange import ClientGone, Exchange
+
+BODILESS = (204, 304)
+
+
+class Proxy:
+    """To one origin."""
+
+    def __init__(self, controller_socket: str) -> None:
+        self._client = Client(f"unix:{controller_socket}")
+
+    async def handle(self, exchange: Exchange, rid: str) -> int:
+        """Answer the exchange; returns the status. Raises ApiError 502 or 503, and ClientGone."""
+        request = exchange.request
+        task = asyncio.current_task()
+        assert task is not None
+        exchange.on_client_gone(task.cancel)
+        headers = [header for header in request.headers if header[0] != b"x-request-id"]
+        headers.append((b"x-request-id", rid.encode()))
+        try:
+            response = await self._client.request(request.method, request.target, headers, request.body)
+            async with response:
+                return await _pass_on(exchange, response, rid)
+        except ConnectFailed:
+            raise ApiError(
+                503,
+                "the controller is not running, so this path cannot be served now; requests to endpoints are",
+                code="controller_unavailable",
+                retry_after_s=1.0,
+            ) from None
+        except WireError as error:
+            if exchange.started:
+                exchange.abort()
+                return 502
+            raise ApiError(502, f"the controller did not answer: {error}", code="controller_failed") from None
+        except asyncio.CancelledError:
+            if exchange.client_gone:
+                raise ClientGone from None
+            raise
+
+    async def close(self) -> None:
+        await self._client.close()
+
+
+async def _pass_on(exchange: Exchange, response: Response, rid: str) -> int:
+    head = exchange.request.method == "HEAD"
+    headers = [header for header in response.headers if header[0] != b"x-request-id"]
+    headers.append((b"x-request-id", rid.encode()))
+    length = response.header(b"content-length")
+    if head or response.status in BODILESS:
+        if length is not None:
+            headers.append((b"content-length", length))
+        exchange.respond(response.status, headers)
+        return response.status
+    exchange.start(response.status, headers, length=int(length) if length else None)
+    async for piece in response:
+        exchange.write(piece)
+        if exchange.congested:
+            await exchange.drain()
+    exchange.finish()
+    return response.status
