@@ -38,14 +38,14 @@ def test_the_held_out_shape_is_not_fitted_and_the_reference_is(menu: Menu) -> No
 
 
 def test_the_first_round_holds_every_shape_even_when_there_is_no_time() -> None:
-    blocks = follow(Plan(QUICK_MENU, slots=1, seed=1, until_s=0))
+    blocks = follow(Plan(QUICK_MENU.all, slots=1, seed=1, until_s=0))
     assert sorted(block.shape for block in blocks) == sorted(QUICK_MENU.all)
     assert all(block.measured == 1 for block in blocks)
 
 
 def test_no_later_round_begins_what_would_end_too_late() -> None:
     until_s = 200
-    blocks = follow(Plan(QUICK_MENU, slots=1, seed=1, until_s=until_s))
+    blocks = follow(Plan(QUICK_MENU.all, slots=1, seed=1, until_s=until_s))
     first_round_s = sum(SECONDS[shape] for shape in QUICK_MENU.all)
     total_s = sum(block.completions * SECONDS[block.shape] for block in blocks)
     assert first_round_s < total_s <= until_s
@@ -53,12 +53,12 @@ def test_no_later_round_begins_what_would_end_too_late() -> None:
 
 def test_time_that_is_left_goes_to_the_reference_first() -> None:
     first_round_s = sum(SECONDS[shape] for shape in QUICK_MENU.all)
-    blocks = follow(Plan(QUICK_MENU, slots=1, seed=1, until_s=first_round_s + SECONDS[REFERENCE] + 0.1))
+    blocks = follow(Plan(QUICK_MENU.all, slots=1, seed=1, until_s=first_round_s + SECONDS[REFERENCE] + 0.1))
     assert sum(block.shape == REFERENCE for block in blocks) == 2
 
 
 def test_shapes_that_are_quick_get_more_turns_within_bounds() -> None:
-    plan = Plan(Menu(fitted=(REFERENCE,), held_out=Shape(8, 1)), slots=1, seed=1, until_s=1e9, most_rounds=2)
+    plan = Plan((REFERENCE, Shape(8, 1)), slots=1, seed=1, until_s=1e9, most_rounds=2)
     plan.took(Shape(8, 1), 1e-6)
     plan.took(REFERENCE, 20.0)
     turns = {block.shape: block.measured for block in (plan.block(0, 0), plan.block(1, 0)) if block}
@@ -66,15 +66,15 @@ def test_shapes_that_are_quick_get_more_turns_within_bounds() -> None:
 
 
 def test_all_who_ask_are_given_the_same_block() -> None:
-    plan = Plan(FULL_MENU, slots=1, seed=4, until_s=0)
+    plan = Plan(FULL_MENU.all, slots=1, seed=4, until_s=0)
     assert [plan.block(n, 0) for n in range(9)] == [plan.block(n, 1e6) for n in range(9)]
     assert plan.block(99, 0) is None
 
 
 def test_the_order_is_random_by_seed() -> None:
-    orders = {tuple(b.shape for b in follow(Plan(FULL_MENU, slots=1, seed=seed, until_s=0))) for seed in range(8)}
+    orders = {tuple(b.shape for b in follow(Plan(FULL_MENU.all, slots=1, seed=seed, until_s=0))) for seed in range(8)}
     assert len(orders) > 1
-    again = [follow(Plan(FULL_MENU, slots=1, seed=5, until_s=0)) for _ in range(2)]
+    again = [follow(Plan(FULL_MENU.all, slots=1, seed=5, until_s=0)) for _ in range(2)]
     assert again[0] == again[1]
 
 

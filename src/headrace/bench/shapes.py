@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from headrace.policy.work import REFERENCE_INPUT_TOKENS, REFERENCE_OUTPUT_TOKENS
+from headrace.profiles.chunk import interval
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -57,6 +58,12 @@ QUICK_MENU = Menu(
 BLOCK_S = 1.0
 """A block of short requests lasts at least about this long, so that the noise of one turn-around does not rule it."""
 
+FEWEST_ROUNDS = 4
+"""Rounds before a measurement may end because it is precise: a machine's slow changes must have had time to show."""
+
+PRECISE = 0.005
+"""Half of the 95% interval of a shape's seconds, relative to their mean, that is precise enough to stop before time."""
+
 MOST_TURNS = 64
 """Turns of a shape in one block, however quick it is."""
 
@@ -77,10 +84,23 @@ class Block:
 class Plan:
     """The blocks that all replicas go through, decided one after another as time allows."""
 
-    def __init__(self, menu: Menu, *, slots: int, seed: int, until_s: float, most_rounds: int | None = None) -> None:
-        """``until_s``: no round after the first begins a block that would end later, on the clock of ``block``."""
-        self._menu = menu
+    def __init__(
+        self,
+        shapes: Sequence[Shape],
+        *,
+        slots: int,
+        seed: int,
+        until_s: float,
+        reference_blocks: int = 1,
+        most_rounds: int | None = None,
+    ) -> None:
+        """``until_s``: no round after the first begins a block that would end later, on the clock of ``block``.
+
+        ``reference_blocks``: of the first round; the chunk's interval needs several samples.
+        """
+        self._shapes = tuple(shapes)
         self._slots = slots
+        self._reference_blocks = reference_blocks
         self._random = random.Random(seed)
         self._until_s = until_s
         self._most_rounds = most_rounds
@@ -88,7 +108,7 @@ class Plan:
         self._ahead: list[Block] = []
         self._rounds = 0
         self._ended = False
-        self._seconds: dict[Shape, list[float]] = {shape: [] for shape in menu.all}
+        self._seconds: dict[Shape, list[float]] = {shape: [] for shape in self._shapes}
 
     def took(self, shape: Shape, seconds: float) -> None:
         """A request of this shape took these replica seconds."""
@@ -105,25 +125,35 @@ class Plan:
                 self._ended = True
         return self._blocks[number] if number < len(self._blocks) else None
 
-    def end(self) -> None:
-        """Begin no further round."""
-        self._most_rounds = self._rounds
-
     def _round(self, now_s: float) -> list[Block]:
         """The first round holds every shape; later ones those that the time left has room for, the reference first."""
         if self._most_rounds is not None and self._rounds >= self._most_rounds:
             return []
+        if self._rounds >= FEWEST_ROUNDS and self._precise():
+            return []
         left_s = self._until_s - now_s
         blocks = []
-        for shape in sorted(self._menu.all, reverse=True, key=lambda shape: (shape == REFERENCE, shape.tokens)):
+        for shape in sorted(self._shapes, reverse=True, key=lambda shape: (shape == REFERENCE, shape.tokens)):
             block = self._sized(shape)
             cost_s = block.completions * self._expected_s(shape)
             if self._rounds == 0 or cost_s <= left_s:
                 left_s -= cost_s
                 blocks.append(block)
+        if self._rounds == 0 and REFERENCE in self._shapes:
+            blocks += [self._sized(REFERENCE)] * (self._reference_blocks - 1)
         self._rounds += 1
         self._random.shuffle(blocks)
         return blocks
+
+    def _precise(self) -> bool:
+        """Every shape's mean is known to ``PRECISE``."""
+        for seen in self._seconds.values():
+            if len(seen) < 2:
+                return False
+            known = interval(seen)
+            if known.high - known.mean > PRECISE * known.mean:
+                return False
+        return True
 
     def _expected_s(self, shape: Shape) -> float:
         """Replica seconds of a request; infinite where none was measured yet."""

@@ -36,10 +36,9 @@ class _Open:
     """A block that this station works on."""
 
     block: Block
-    number: int
     begin_s: float
     ends_s: list[float] = field(default_factory=list)
-    sent: int = 0
+    in_flight: int = 0
 
 
 class Station:
@@ -53,9 +52,8 @@ class Station:
         self._clock = clock
         self._open: _Open | None = None
         self._next = 0
+        self._in_flight = 0
         self.turns: list[Turn] = []
-        self.latencies: dict[Shape, list[float]] = {}
-        """Seconds from sending to end, per shape."""
         self.through = asyncio.Event()
         """Every block of the plan is measured."""
 
@@ -73,11 +71,14 @@ class Station:
         while True:
             work = self._current()
             if work is None:
-                checked(FILLER, await self._measure(FILLER))
+                check(FILLER, await self._measure(FILLER))
                 continue
-            work.sent += 1
-            sample = checked(work.block.shape, await self._measure(work.block.shape))
-            self._completed(work, sample)
+            work.in_flight += 1
+            self._in_flight += 1
+            check(work.block.shape, await self._measure(work.block.shape))
+            work.in_flight -= 1
+            self._in_flight -= 1
+            self._completed(work)
 
     def _current(self) -> _Open | None:
         """The block to send a request of now. With one slot a block ends with its last request; with more, requests of
@@ -88,14 +89,15 @@ class Station:
             if block is None:
                 self.through.set()
             else:
-                self._open = _Open(block, self._next, now)
+                self._open = _Open(block, now)
                 self._next += 1
         return self._open
 
-    def _completed(self, work: _Open, sample: Sample) -> None:
+    def _completed(self, work: _Open) -> None:
+        if self._in_flight > work.in_flight:
+            return  # the block before still drains beside this one
         shape = work.block.shape
         work.ends_s.append(self._clock.now())
-        self.latencies.setdefault(shape, []).append(sample.e2e_sent_s)
         if len(work.ends_s) != work.block.completions:
             return
         for seconds in steady_seconds(work.begin_s, work.ends_s, work.block):
@@ -104,8 +106,8 @@ class Station:
         self._open = None
 
 
-def checked(shape: Shape, sample: Sample) -> Sample:
-    """The sample, when it went exactly as asked. Raises BenchError."""
+def check(shape: Shape, sample: Sample) -> None:
+    """Raises BenchError for a request that did not go exactly as asked."""
     if sample.outcome != "ok":
         status = "" if sample.status is None else f" with status {sample.status}"
         raise BenchError(f"a replica failed under a {shape} request{status}: {sample.error or sample.outcome}")
@@ -116,7 +118,6 @@ def checked(shape: Shape, sample: Sample) -> Sample:
         )
     if sample.cached_tokens:
         raise BenchError(f"{sample.cached_tokens} input tokens came from a cache; a profile is measured without one")
-    return sample
 
 
 async def run_stations(stations: Sequence[Station], *, limit_s: float) -> None:

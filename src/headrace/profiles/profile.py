@@ -78,6 +78,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     fit_error: float
     """Largest relative error of the fitted replica seconds over the measured shapes."""
     shapes: tuple[ShapeResult, ...]
+    held_out: ShapeResult | None = None
+    """A measured shape that the weights were not fitted to: how well they predict what they did not see."""
     replicas_loaded: int
     """Replicas that ran at the same time when the chunk was measured."""
     start_s: float | None

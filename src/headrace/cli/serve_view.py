@@ -1,0 +1,102 @@
+"""What ``headrace serve`` says while it starts, and once it serves. It watches the server from outside, as a user would."""
+
+from __future__ import annotations
+
+import http.client
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from headrace.cli.connection import Connection, path_part
+from headrace.cli.errors import CommandError
+from headrace.paths import DataDir
+
+POLL_S = 0.2
+MEASURING_POLL_S = 1.0
+LONGEST_WATCH_S = 600.0
+"""After this long the view stops looking; ``headrace status`` tells the rest."""
+
+API = "/api/headrace/v1"
+
+
+class Announcer:
+    """Runs in a thread of its own; ends by itself. ``say`` prints one line for people, ``tell`` one JSON document."""
+
+    def __init__(self, data: DataDir, say: Callable[[str], None], tell: Callable[[dict[str, Any]], None]) -> None:
+        self.data = data
+        self.say = say
+        self.tell = tell
+        self._until = time.monotonic() + LONGEST_WATCH_S
+
+    def run(self, url: str) -> None:
+        """From the bound socket to the measured range."""
+        started = time.monotonic()
+        self.say(f"Headrace starts at {url} (data directory {self.data.root})")
+        if not self._healthy(url):
+            self.say("Not ready after ten minutes: `headrace status` says what it waits for")
+            return
+        took = time.monotonic() - started
+        key = self.data.admin_key
+        self.tell({"url": url, "admin_key_file": str(key), "ready_s": round(took, 2)})
+        self.say(f"Ready after {took:.1f} s. Admin key: {key}")
+        try:
+            self._endpoints(Connection(url, key.read_text().strip()), url)
+        except (CommandError, OSError) as error:
+            self.say(f"Cannot read the endpoints: {error}")
+
+    def _healthy(self, url: str) -> bool:
+        host = urlsplit(url).netloc
+        while time.monotonic() < self._until:
+            try:
+                connection = http.client.HTTPConnection(host, timeout=5)
+                connection.request("GET", "/healthz")
+                status = connection.getresponse().status
+                connection.close()
+                if status == http.client.OK:
+                    return True
+            except (OSError, http.client.HTTPException):
+                pass  # not yet: that is what is waited for
+            time.sleep(POLL_S)
+        return False
+
+    def _endpoints(self, server: Connection, url: str) -> None:
+        endpoints = server.get(f"{API}/endpoints")["endpoints"]
+        if not endpoints:
+            self.say("There is no endpoint yet. Make one: headrace endpoints create NAME --model MODEL")
+            return
+        for endpoint in endpoints:
+            self.say(f"Endpoint {_range(endpoint)}")
+        self.say("Try it:\n" + _curl(url, self.data, endpoints[0]["name"]))
+        self.say(f"The page: {url}/   Other commands: headrace --help   Stop: Ctrl-C")
+        for endpoint in endpoints:
+            self._measured(server, endpoint)
+
+    def _measured(self, server: Connection, endpoint: dict[str, Any]) -> None:
+        """Wait for the end of a first measurement, where one is under way."""
+        while endpoint.get("measuring") and time.monotonic() < self._until:
+            time.sleep(MEASURING_POLL_S)
+            now = server.get(f"{API}/endpoints/{path_part(endpoint['name'])}")
+            if not now.get("measuring"):
+                self.say(f"Measured: {_range(now)}")
+            endpoint = now
+
+
+def _range(endpoint: dict[str, Any]) -> str:
+    chunk = endpoint["chunk"]
+    low, high = endpoint["min_chunks"], endpoint["max_chunks"]
+    text = (
+        f"{endpoint['name']}: {low * chunk:,.0f} to {high * chunk:,.0f} reference tokens/s, "
+        f"{low} to {high} chunks of {chunk:,.0f}, {endpoint['profile_status']} profile"
+    )
+    if endpoint.get("measuring"):
+        text += "; being measured on this machine now, about a minute"
+    return text
+
+
+def _curl(url: str, data: DataDir, name: str) -> str:
+    return (
+        f"  curl -s {url}/v1/chat/completions -H \"Authorization: Bearer $(cat '{data.admin_key.resolve()}')\" "
+        "-H 'Content-Type: application/json' "
+        f'-d \'{{"model": "{name}", "messages": [{{"role": "user", "content": "Hello!"}}], "max_tokens": 64}}\''
+    )
