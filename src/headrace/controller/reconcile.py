@@ -185,7 +185,7 @@ class Reconciler:
                 self._stop(stranger.id)
 
     def _lose(self, seen: Collection[str], now_ms: int) -> None:
-        """What ran when this controller's predecessor died and is not there now ended at its last beat, at the latest."""
+        """What ran when the controller before this one died, and does not run now, ended by its last beat."""
         self._first_look = False
         beat_ms = self._timeline.last_beat_ms() or now_ms
         for replica in self._roster.all():
