@@ -79,7 +79,7 @@ class BatchingCore:
         self._waiting: deque[BatchRequest] = deque()
         self._running: list[_Sequence] = []  # in the order in which they got their slots
         self._free = list(range(slots))
-        self._last_prompts: list[Sequence[Hashable]] = [()] * slots
+        self._last_prompts: list[Sequence[Hashable]] = [()] * slots  # as far as they were processed
 
     @property
     def waiting(self) -> int:
@@ -145,7 +145,6 @@ class BatchingCore:
             request = self._waiting.popleft()
             slot, cached = self._choose_slot(request)
             self._free.remove(slot)
-            self._last_prompts[slot] = request.prompt if self._prefix_cache else ()
             self._running.append(_Sequence(request, slot, cached, context=cached))
 
     def _choose_slot(self, request: BatchRequest) -> tuple[int, int]:
@@ -159,6 +158,8 @@ class BatchingCore:
     def _release(self, sequence: _Sequence) -> None:
         self._running.remove(sequence)
         self._free.append(sequence.slot)
+        if self._prefix_cache:
+            self._last_prompts[sequence.slot] = sequence.request.prompt[: sequence.context]
 
 
 def _common_prefix(a: Sequence[Hashable], b: Sequence[Hashable]) -> int:
