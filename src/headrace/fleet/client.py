@@ -25,7 +25,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class SupervisorClient:
-    """One connection. An ask whose connection was lost is repeated: a start is idempotent by token, a stop by nature."""
+    """One connection. An ask that lost its connection is repeated: a start is idempotent by token, a stop by nature."""
 
     def __init__(
         self, path: Path, changed: Callable[[Child], None], listed: Callable[[tuple[Child, ...]], None]

@@ -65,7 +65,6 @@ class SupervisorConfig:
     """Told the base URL once the socket is bound."""
     changed: Callable[[Child], None] = lambda child: None
     """Told of every change of every child."""
-    log_rotate_bytes: int = 10_000_000
 
 
 class Supervisor:
@@ -171,8 +170,7 @@ class Supervisor:
         if not CHILD_NAME.fullmatch(spec.name):
             raise ValueError(f"{spec.name!r} is not a name for a child and its log; expected letters, digits, - _ or .")
         if spec.name not in self._logs:
-            path = self.config.data.logs / f"{spec.name}.log"
-            self._logs[spec.name] = LogFile(path, rotate_bytes=self.config.log_rotate_bytes)
+            self._logs[spec.name] = LogFile(self.config.data.logs / f"{spec.name}.log")
         child = RunningChild(spec, self._logs[spec.name], self._announce, pass_fds)
         self._children[spec.token] = child
         return child
