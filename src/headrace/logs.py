@@ -5,8 +5,13 @@ from __future__ import annotations
 import logging
 import sys
 from datetime import UTC, datetime
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
 
 import msgspec
+
+ROTATE_BYTES = 10_000_000
+KEPT_FILES = 3
 
 
 class JsonLines(logging.Formatter):
@@ -32,8 +37,15 @@ class JsonLines(logging.Formatter):
         return msgspec.json.encode(line, enc_hook=str).decode()
 
 
-def setup(process: str, level: str = "INFO") -> None:
-    """Send every record to standard error. More fields: ``log.info("...", extra={"fields": {...}})``."""
-    handler = logging.StreamHandler(sys.stderr)
+def setup(process: str, level: str = "INFO", file: Path | None = None) -> None:
+    """Send every record to standard error, or to ``file``, which rotates.
+
+    More fields: ``log.info("...", extra={"fields": {...}})``.
+    """
+    handler: logging.Handler
+    if file is None:
+        handler = logging.StreamHandler(sys.stderr)
+    else:
+        handler = RotatingFileHandler(file, maxBytes=ROTATE_BYTES, backupCount=KEPT_FILES)
     handler.setFormatter(JsonLines(process))
     logging.basicConfig(level=level, handlers=[handler], force=True)

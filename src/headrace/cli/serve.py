@@ -10,8 +10,16 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from headrace import logs
 from headrace.cli.errors import CommandError, UsageError
 from headrace.cli.options import JsonOption
+from headrace.cli.serve_view import Announcer
+from headrace.config import ServerConfig, load
+from headrace.controller.config import ControllerConfig
+from headrace.fleet.listener import StartError
+from headrace.fleet.supervisor import Service, Supervisor, SupervisorConfig
+from headrace.gateway.config import GatewayConfig
+from headrace.paths import DataDir
 
 GATEWAY_GRACE_S = 25.0
 """The gateway drains for up to 20 s; a little more, and it is killed."""
@@ -36,8 +44,6 @@ def serve(
     as_json: JsonOption = False,
 ) -> None:
     """Run a server on this machine until Ctrl-C or SIGTERM."""
-    from headrace.config import load  # noqa: PLC0415 - start-up of the other commands stays quick
-
     flags = {
         "port": port,
         "host": host,
@@ -55,15 +61,7 @@ def _first(text: str) -> dict[str, str]:
     return {"name": name, "model": model}
 
 
-def _run(settings: Any, as_json: bool) -> None:
-    from headrace import logs  # noqa: PLC0415
-    from headrace.cli.serve_view import Announcer  # noqa: PLC0415
-    from headrace.config import ServerConfig  # noqa: PLC0415
-    from headrace.fleet.listener import StartError  # noqa: PLC0415
-    from headrace.fleet.supervisor import Service, Supervisor, SupervisorConfig  # noqa: PLC0415
-    from headrace.paths import DataDir  # noqa: PLC0415
-
-    assert isinstance(settings, ServerConfig)
+def _run(settings: ServerConfig, as_json: bool) -> None:
     data = DataDir(Path(settings.data_dir).absolute())
 
     def say(line: str) -> None:
@@ -105,3 +103,34 @@ def _run(settings: Any, as_json: bool) -> None:
     except StartError as error:
         raise CommandError(str(error)) from None
     say("Stopped; nothing is left running")
+
+
+def _gateway_config(settings: ServerConfig, data: DataDir, token: str, fd: int) -> str:
+    return _json(
+        GatewayConfig(
+            gateway_id=token,
+            controller_socket=str(data.socket("controller")),
+            link_socket=str(data.socket("link")),
+            journal_dir=str(data.journal),
+            listen_fd=fd,
+            log_level=settings.log_level,
+        )
+    )
+
+
+def _controller_config(settings: ServerConfig, data: DataDir) -> str:
+    return _json(
+        ControllerConfig(
+            data_dir=str(data.root),
+            price_micro=settings.price_micro,
+            currency=settings.currency,
+            database_url=settings.database_url,
+            first_endpoint=settings.first_endpoint,
+            scaling=settings.scaling,
+            log_level=settings.log_level,
+        )
+    )
+
+
+def _json(document: msgspec.Struct) -> str:
+    return msgspec.json.encode(document).decode()

@@ -1,4 +1,4 @@
-"""What ``headrace serve`` says while it starts, and once it serves. It watches the server from outside, as a user would."""
+"""What ``headrace serve`` says while it starts and once it serves. It watches the server from outside, as a user."""
 
 from __future__ import annotations
 
