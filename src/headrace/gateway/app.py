@@ -66,10 +66,12 @@ class App:
         error = ApiError(status, reason)
         return [(b"x-request-id", f"req-{os.urandom(12).hex()}".encode()), JSON], error.body()
 
-    def cut(self) -> None:
-        """End every request to an endpoint that is still in flight."""
-        for flight in list(self._flights):
+    def cut(self) -> int:
+        """End every request to an endpoint that is still in flight; returns how many there were."""
+        flights = list(self._flights)
+        for flight in flights:
             flight.cut(ApiError(503, "the server is stopping", code="stopping", retry_after_s=1.0))
+        return len(flights)
 
     async def _framed(self, exchange: Exchange, line: AccessLine, handler: Coroutine[Any, Any, None]) -> None:
         """Errors become answers, and every request its access line."""

@@ -23,42 +23,67 @@ from headrace.gateway.proxy import Proxy
 from headrace.journal.writer import JournalError, Writer
 from headrace.wire.server import Limits, Server
 
-CUT_S = 1.0
-"""For the last words to clients whose answers are cut at the end of the drain."""
+LAST_WORDS_S = 1.0
+"""For clients whose answers are cut at the end of the drain to hear of it."""
 
 log = logging.getLogger(__name__)
 
 
+class Gateway:
+    """All of one gateway in the running event loop."""
+
+    def __init__(self, config: GatewayConfig) -> None:
+        """Raises JournalError."""
+        self._config = config
+        self._outbox = Outbox(Writer(Path(config.journal_dir), config.gateway_id))
+        self._link = Link(config.link_socket, config.gateway_id)
+        self._live = Live(self._link.nudge)
+        self._proxy = Proxy(config.controller_socket)
+        limits = TimeLimits(total_s=config.total_s, first_byte_floor_s=config.first_byte_floor_s)
+        self._app = App(self._live, self._outbox, self._proxy, limits)
+        self._server = Server(
+            self._app.handle, limits=Limits(body_bytes=config.max_body_bytes), on_error=self._app.refusal
+        )
+        self._linked: asyncio.Task[None] | None = None
+
+    async def start(self) -> int:
+        """Listen and connect to the controller; returns the port. Raises OSError."""
+        config = self._config
+        if config.listen_fd is not None:
+            await self._server.listen(sock=socket.socket(fileno=config.listen_fd))
+        else:
+            await self._server.listen(host=config.host, port=config.port)
+        self._linked = asyncio.create_task(self._link.run(self._live))
+        return self._server.port
+
+    async def drain(self) -> int:
+        """Take nothing new, let what is in flight end, cut the rest; returns how many requests were cut."""
+        self._app.draining = True
+        self._server.close_listener()
+        cut: list[int] = []
+        timer = asyncio.get_running_loop().call_later(self._config.drain_s, lambda: cut.append(self._app.cut()))
+        await self._server.drain(self._config.drain_s + LAST_WORDS_S)
+        timer.cancel()
+        if self._linked is not None:
+            self._linked.cancel()
+        await self._proxy.close()
+        self._outbox.close()
+        return sum(cut)
+
+
 async def serve(config: GatewayConfig) -> None:
     """Until SIGTERM, and then until what is in flight has ended. Raises OSError and JournalError at the start."""
-    loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, stopping.set)
-    outbox = Outbox(Writer(Path(config.journal_dir), config.gateway_id))
-    link = Link(config.link_socket, config.gateway_id)
-    live = Live(link.nudge)
-    proxy = Proxy(config.controller_socket)
-    app = App(live, outbox, proxy, TimeLimits(config.total_s, config.first_byte_floor_s))
-    server = Server(app.handle, limits=Limits(body_bytes=config.max_body_bytes), on_error=app.refusal)
-    if config.listen_fd is not None:
-        await server.listen(sock=socket.socket(fileno=config.listen_fd))
-    else:
-        await server.listen(host=config.host, port=config.port)
-    linked = asyncio.create_task(link.run(live))
-    sys.stdout.write('{"state":"ready","port":%d}\n' % server.port)
+        asyncio.get_running_loop().add_signal_handler(signum, stopping.set)
+    gateway = Gateway(config)
+    port = await gateway.start()
+    sys.stdout.buffer.write(msgspec.json.encode({"state": "ready", "port": port}) + b"\n")
     sys.stdout.flush()
-    log.info("serving", extra={"fields": {"port": server.port}})
-
+    log.info("serving", extra={"fields": {"port": port}})
     await stopping.wait()
-    log.info("draining", extra={"fields": {"in_flight": server.in_flight}})
-    app.draining = True
-    server.close_listener()
-    loop.call_later(config.drain_s, app.cut)
-    cut = await server.drain(config.drain_s + CUT_S)
-    linked.cancel()
-    await proxy.close()
-    outbox.close()
+    log.info("draining")
+    cut = await gateway.drain()
     log.info("stopped", extra={"fields": {"cut": cut}})
 
 
