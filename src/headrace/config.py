@@ -29,6 +29,10 @@ class FirstEndpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ScalingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Defaults of the scaling knobs; an endpoint may set its own. None: the law's own default."""
 
+    fast_window_s: float | None = None
+    """Demand over this window sees a rise. The law's own: three service times of the reference request, at least 10 s."""
+    slow_window_s: float | None = None
+    """Demand over this window carries a lull."""
     headroom: float | None = None
     """Part of demand to keep free, such as 0.1."""
     down_window_s: float | None = None
