@@ -260,6 +260,40 @@ async def test_a_kept_connection_that_answered_in_part_is_not_retried(
     assert peer.connections == 1
 
 
+async def test_a_kept_connection_that_was_closed_late_is_not_retried(
+    scripted: ScriptedOf, client_of: ClientOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headrace.wire.client_connection.STALE_WINDOW_S", 0.0)
+
+    async def die_of_second(wire: Wire) -> None:
+        await wire.request()
+        await wire.send(OK)
+        await wire.request()
+
+    peer = await scripted(die_of_second)
+    client = client_of(peer.port)
+    await read(await client.request("GET", "/"))
+    with pytest.raises(ConnectionLost):
+        await client.request("GET", "/")
+    assert peer.connections == 1
+
+
+async def test_a_retry_that_finds_nobody_does_not_say_that_nothing_was_sent(client_of: ClientOf) -> None:
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        wire = Wire(1, reader, writer)
+        await wire.request()
+        await wire.send(OK)
+        await wire.request()
+        server.close()
+        writer.close()
+
+    server = await asyncio.start_server(once, "127.0.0.1", 0)
+    client = client_of(server.sockets[0].getsockname()[1])
+    await read(await client.request("GET", "/"))
+    with pytest.raises(ConnectionLost, match="closed while it was idle, and no connection"):
+        await client.request("GET", "/")
+
+
 async def test_a_new_connection_that_is_closed_is_not_retried(scripted: ScriptedOf, client_of: ClientOf) -> None:
     async def close(wire: Wire) -> None:
         await wire.request()

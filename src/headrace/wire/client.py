@@ -60,7 +60,7 @@ class Client:
         added where it is missing. ``first_byte_timeout_s`` runs until the first byte of the *body*, which may be after
         this returns. ``reuse=False`` asks for a connection that nothing else will use.
 
-        A kept connection that turns out to be closed, before a byte of the answer came, costs one retry on a new one.
+        A kept connection that turns out to have been closed while it was idle costs one retry on a new one.
         Raises ConnectFailed, FirstByteTimeout, ConnectionLost or ProtocolError. Cancelling it closes the connection.
         """
         payload = self._payload(method, target, headers, body, reuse)
@@ -68,9 +68,10 @@ class Client:
         if kept is not None:
             try:
                 return await kept.exchange(method, payload, reuse=reuse, first_byte_timeout_s=first_byte_timeout_s)
-            except StaleConnection:
-                pass
-        connection = await self._connect()
+            except StaleConnection as stale:
+                connection = await self._reconnect(stale)
+        else:
+            connection = await self._connect()
         return await connection.exchange(method, payload, reuse=reuse, first_byte_timeout_s=first_byte_timeout_s)
 
     async def close(self) -> None:
@@ -120,6 +121,13 @@ class Client:
             raise ConnectFailed(f"no connection to {self.origin}: {error.strerror or error}") from error
         self._open.add(connection)
         return connection
+
+    async def _reconnect(self, stale: StaleConnection) -> ClientConnection:
+        """A connection for the retry. ConnectFailed would say that nothing was sent; the first attempt was."""
+        try:
+            return await self._connect()
+        except ConnectFailed as error:
+            raise ConnectionLost(f"{stale}, and {error}") from error
 
     def _take(self) -> ClientConnection | None:
         oldest = asyncio.get_running_loop().time() - self._idle_s

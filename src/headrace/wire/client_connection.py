@@ -18,6 +18,9 @@ _BUFFER_BYTES = 256 * 1024
 """Reading pauses while more than this waits for a slow reader."""
 _HEAD_BYTES = 64 * 1024
 """Read without the end of a head in sight: no answer that we want to buffer."""
+STALE_WINDOW_S = 1.0
+"""A server that had closed an idle connection says so within a round trip. One that closes later was at work on the
+request, and may have died of it."""
 
 
 class StaleConnection(ConnectionLost):
@@ -37,6 +40,7 @@ class ClientConnection(asyncio.Protocol):
         self._head: asyncio.Future[Response] | None = None  # waits for the head of the answer
         self._timer: asyncio.TimerHandle | None = None
         self.idle_since = 0.0
+        self._sent_at = 0.0
         self._reset("")
 
     def _reset(self, method: str) -> None:
@@ -68,6 +72,7 @@ class ClientConnection(asyncio.Protocol):
         self._head = self._loop.create_future()
         if first_byte_timeout_s is not None:
             self._timer = self._loop.call_later(first_byte_timeout_s, self._first_byte_late, first_byte_timeout_s)
+        self._sent_at = self._loop.time()
         self._transport.write(payload)
         try:
             return await self._head
@@ -125,7 +130,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._client.forget(self)
-        if self._reused and not self._any_byte:
+        if self._reused and not self._any_byte and self._loop.time() - self._sent_at < STALE_WINDOW_S:
             self._fail(StaleConnection("the connection was closed while it was idle"))
         else:
             self._fail(ConnectionLost("the server closed the connection before the answer was complete"))
