@@ -1,0 +1,210 @@
+"""What can be done to endpoints. Each call checks everything before it changes anything."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+
+import msgspec
+
+from headrace.controller.endpoint import Config, Endpoint, Entity, Options
+from headrace.controller.events import EventLog
+from headrace.controller.offers import Asked, Offers
+from headrace.controller.refusal import Refusal
+from headrace.controller.store import Store
+from headrace.ledger.capacity import CapacityTimeline
+
+NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
+RESERVED = frozenset(
+    {"chat", "completions", "embeddings", "responses", "pt", "get-model-optimization-info", "images", "audio", "models"}
+)
+"""Words that stand where a name would in some path."""
+LONGEST_DESCRIPTION = 2048
+MOST_TAGS = 20
+
+
+class Endpoints:
+    """The use cases behind the REST API. ``changed`` is called after each change: a step should follow."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        offers: Offers,
+        events: EventLog,
+        timeline: CapacityTimeline,
+        now_ms: Callable[[], int],
+        changed: Callable[[], None],
+    ) -> None:
+        self.store = store
+        self.offers = offers
+        self._events = events
+        self._timeline = timeline
+        self._now_ms = now_ms
+        self._changed = changed
+
+    def get(self, name: str) -> Endpoint:
+        """Raises Refusal."""
+        endpoint = self.store.named(name)
+        if endpoint is None:
+            known = ", ".join(other.name for other in self.store.endpoints()) or "none"
+            raise Refusal("RESOURCE_DOES_NOT_EXIST", f"no endpoint {name!r}; there are: {known}", param="name")
+        return endpoint
+
+    def create(
+        self,
+        name: str,
+        asked: Asked,
+        *,
+        creator: str,
+        options: Options,
+        description: str = "",
+        tags: tuple[tuple[str, str], ...] = (),
+    ) -> Endpoint:
+        """Raises Refusal."""
+        self._check_name(name)
+        if len(description) > LONGEST_DESCRIPTION:
+            raise Refusal(
+                "INVALID_PARAMETER_VALUE",
+                f"the description has {len(description)} characters; at most {LONGEST_DESCRIPTION}",
+                param="description",
+            )
+        tags = _checked_tags(tags)
+        _check_options(options)
+        now_ms = self._now_ms()
+        entity = self.offers.entity(asked, now_ms=now_ms, before=None, others=self.store.endpoints())
+        endpoint = Endpoint(
+            id=uuid.uuid4().hex,
+            name=name,
+            created_ms=now_ms,
+            updated_ms=now_ms,
+            creator=creator,
+            description=description,
+            tags=tags,
+            options=options,
+            pending=Config(version=1, created_ms=now_ms, entity=entity),
+            update="IN_PROGRESS",
+        )
+        self.store.create(endpoint)
+        self._tell(endpoint, "endpoint_created", f"endpoint {name} was created: {_range(endpoint.target)}")
+        return endpoint
+
+    def update(self, name: str, asked: Asked) -> Endpoint:
+        """A new config version. Raises Refusal, also while an update is in progress."""
+        endpoint = self.get(name)
+        if endpoint.update == "IN_PROGRESS":
+            raise Refusal(
+                "RESOURCE_CONFLICT",
+                f"endpoint {name!r} is being updated to config version {endpoint.target.version}; wait for that",
+            )
+        before = endpoint.target.entity
+        if asked.name is None and asked.model == before.model.name:
+            asked = replace(asked, name=before.name)
+        others = [other for other in self.store.endpoints() if other.id != endpoint.id]
+        entity = self.offers.entity(asked, now_ms=self._now_ms(), before=before, others=others)
+        return self._propose(endpoint, entity, "config_proposed")
+
+    def measured(self, name: str) -> Endpoint:
+        """The same chunk counts with the newest profile of the model. Raises Refusal."""
+        endpoint = self.get(name)
+        before = endpoint.target.entity
+        model = self.offers.model(before.model.name)
+        profile = self.offers.profile(model)
+        entity = msgspec.structs.replace(
+            before,
+            model=msgspec.structs.replace(before.model, slots=profile.slots),
+            chunk=profile.chunk,
+            weights=profile.weights,
+            profile_id=profile.id,
+            profile_status=profile.status,
+        )
+        return self._propose(endpoint, entity, "config_measured")
+
+    def tag(self, name: str, add: tuple[tuple[str, str], ...], delete: tuple[str, ...]) -> Endpoint:
+        """Raises Refusal."""
+        endpoint = self.get(name)
+        kept = {key: value for key, value in endpoint.tags if key not in delete} | dict(add)
+        return self.store.set_tags(endpoint.id, _checked_tags(tuple(sorted(kept.items()))))
+
+    def delete(self, name: str) -> None:
+        """Requests in flight end as they would; nothing new is taken. Raises Refusal."""
+        endpoint = self.get(name)
+        now_ms = self._now_ms()
+        newest = self._timeline.newest(endpoint.id)
+        self.store.delete(endpoint.id, now_ms)
+        if newest is not None:
+            self._timeline.note(
+                endpoint.id,
+                replace(
+                    newest, at_ms=now_ms, ready=0, draining_own=0, min_chunks=0, endpoint_ready=False, exists=False
+                ),
+            )
+        self._tell(endpoint, "endpoint_deleted", f"endpoint {name} was deleted")
+
+    def _propose(self, endpoint: Endpoint, entity: Entity, kind: str) -> Endpoint:
+        config = Config(version=self.store.next_version(endpoint.id), created_ms=self._now_ms(), entity=entity)
+        proposed = self.store.propose(endpoint.id, config, self._now_ms())
+        self._tell(proposed, kind, f"config version {config.version} of {endpoint.name}: {_range(config)}")
+        return proposed
+
+    def _check_name(self, name: str) -> None:
+        if not NAME.fullmatch(name):
+            raise Refusal(
+                "INVALID_PARAMETER_VALUE",
+                f"{name[:80]!r} is not a name for an endpoint; expected 1 to 63 letters, digits, '-' or '_'",
+                param="name",
+            )
+        if name.lower() in RESERVED:
+            raise Refusal("INVALID_PARAMETER_VALUE", f"{name!r} is a reserved word; choose another name", param="name")
+        if self.store.named(name) is not None:
+            raise Refusal("RESOURCE_ALREADY_EXISTS", f"endpoint {name!r} already exists", param="name")
+
+    def _tell(self, endpoint: Endpoint, kind: str, message: str) -> None:
+        data = {"config_version": endpoint.target.version}
+        self._events.add(self._now_ms(), kind, message, endpoint=(endpoint.id, endpoint.name), data=data)
+        self._changed()
+
+
+def _range(config: Config) -> str:
+    entity = config.entity
+    return (
+        f"{entity.min_chunks} to {entity.max_chunks} chunks of {entity.chunk} reference tokens/s "
+        f"of {entity.model.name} ({entity.profile_status} profile)"
+    )
+
+
+def _checked_tags(tags: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    if len(tags) > MOST_TAGS:
+        raise Refusal("INVALID_PARAMETER_VALUE", f"{len(tags)} tags; at most {MOST_TAGS}", param="tags")
+    if len(dict(tags)) != len(tags):
+        raise Refusal("INVALID_PARAMETER_VALUE", "a tag's key stands twice", param="tags")
+    for key, value in tags:
+        if not 1 <= len(key) <= 255 or len(value) > 1000:
+            raise Refusal(
+                "INVALID_PARAMETER_VALUE",
+                f"tag {key[:40]!r}: a key has 1 to 255 characters and a value up to 1000",
+                param="tags",
+            )
+    return tuple(sorted(tags))
+
+
+def _check_options(options: Options) -> None:
+    scaling = options.scaling
+    bounds: tuple[tuple[str, float | None, float, float], ...] = (
+        ("queue_deadline_s", options.queue_deadline_s, 0, 297),
+        ("cold_start_deadline_s", options.cold_start_deadline_s, 0, 297),
+        ("max_queue", options.max_queue, 0, 1_000_000),
+        ("scaling.headroom", scaling.headroom, 0, 10),
+        ("scaling.down_window_s", scaling.down_window_s, 0, 86_400),
+        ("scaling.wait_target_s", scaling.wait_target_s, 0.1, 3_600),
+        ("scaling.idle_to_zero_s", scaling.idle_to_zero_s, 1, 604_800),
+    )
+    for name, value, low, high in bounds:
+        if value is not None and not low <= value <= high:
+            raise Refusal(
+                "INVALID_PARAMETER_VALUE",
+                f"{name} is {value:g}; expected {low:g} to {high:g}",
+                param=f"headrace.{name}",
+            )
