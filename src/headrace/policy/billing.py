@@ -117,7 +117,7 @@ def hourly_lines(points: Iterable[CapacityPoint], from_ms: int, to_ms: int) -> l
 def _pieces(points: Iterable[CapacityPoint], from_ms: int, to_ms: int) -> Iterator[tuple[CapacityPoint, int, int]]:
     """(point, start, end) of every stretch within [from_ms, to_ms) and one hour in which an endpoint existed."""
     ordered = list(points)
-    for point, following in zip(ordered, [*ordered[1:], None], strict=True):
+    for point, following in zip(ordered, [*ordered[1:], None], strict=False):
         if min(point.ready, point.draining_own, point.min_chunks, point.price_micro_per_chunk_hour) < 0:
             raise ValueError(f"counts and prices must not be negative: {point}")
         if following is not None and following.at_ms < point.at_ms:

@@ -336,7 +336,7 @@ class EndpointCore:
     def _fits_at_once(self, now: float, work: float) -> bool:
         """Under ``reject``: no wait but that for a cold start, which is not overload."""
         if not self._ready:
-            return self._limiter.has_room(now, self._queue.work + work)
+            return self._limiter.ready_in(now, work, ahead=self._queue.work) <= 0
         return not self._queue and self._limiter.has_room(now, work) and self._slot_at(now) == now
 
     def _late_reason(self, now: float, request: _Request) -> Reason:

@@ -1,0 +1,192 @@
+"""The scaling law: never outside the range, up at once, down after the window, and steady on noise."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace.policy.scaling import Decision, Knobs, Observation, State, decide, replay, windows
+
+KNOBS = Knobs()
+
+
+def seen(now: float = 1000.0, **more: object) -> Observation:
+    """A quiet endpoint of 1 to 4 chunks of 100 with one ready."""
+    quiet = Observation(
+        now=now,
+        chunk=100,
+        slots=1,
+        min_chunks=1,
+        max_chunks=4,
+        scale_to_zero=False,
+        ready=1,
+        pending=0,
+        draining=0,
+        offered_fast=0,
+        offered_slow=0,
+        history_s=1000,
+        backlog_work=0,
+        queued=0,
+        oldest_wait_s=0,
+        in_flight=0,
+        last_arrival_age_s=10,
+        metrics_age_s=0.5,
+    )
+    return replace(quiet, **more)  # type: ignore[arg-type]
+
+
+def run(rates: list[float], state: State = State(), **more: object) -> list[Decision]:  # noqa: B008
+    """One decision a second, with every decision carried out at once."""
+    decisions: list[Decision] = []
+    for second, rate in enumerate(rates):
+        ready = state.target if state.target is not None else 1
+        now = 1000.0 + second
+        decision = decide(
+            seen(now, **{"offered_fast": rate, "offered_slow": rate, "ready": ready, **more}), KNOBS, state
+        )
+        state = decision.state
+        decisions.append(decision)
+    return decisions
+
+
+observations = st.builds(
+    Observation,
+    now=st.floats(0, 1e6),
+    chunk=st.floats(1, 1e4),
+    slots=st.integers(1, 64),
+    min_chunks=st.integers(0, 3),
+    max_chunks=st.integers(3, 9),
+    scale_to_zero=st.booleans(),
+    ready=st.integers(0, 12),
+    pending=st.integers(0, 12),
+    draining=st.integers(0, 3),
+    offered_fast=st.floats(0, 1e6),
+    offered_slow=st.floats(0, 1e6),
+    history_s=st.floats(0, 1e4),
+    backlog_work=st.floats(0, 1e7),
+    queued=st.integers(0, 100),
+    oldest_wait_s=st.floats(0, 300),
+    in_flight=st.integers(0, 100),
+    last_arrival_age_s=st.floats(0, 1e4),
+    metrics_age_s=st.none() | st.floats(0, 100),
+)
+
+
+@given(st.lists(observations, min_size=1, max_size=8))
+def test_scaling_never_leaves_the_range_and_its_inputs_decide_again(steps: list[Observation]) -> None:
+    state = State()
+    for obs in sorted(steps, key=lambda step: step.now):
+        decision = decide(obs, KNOBS, state)
+        lowest = obs.min_chunks if obs.min_chunks or obs.scale_to_zero else 1
+        assert lowest <= decision.chunks <= obs.max_chunks
+        assert replay(json.loads(json.dumps(decision.inputs))) == decision
+        state = decision.state
+
+
+def test_up_at_once_to_the_demand_with_headroom() -> None:
+    decision = decide(seen(offered_fast=280), KNOBS, State(target=1))
+    assert decision.chunks == 4
+    assert decision.reason == "1 -> 4 chunks: 280 reference tokens/s offered, 0.0 s of backlog"
+
+
+def test_the_target_counts_chunks_that_are_starting() -> None:
+    first = decide(seen(offered_fast=150, backlog_work=3000), KNOBS, State(target=1))
+    assert first.chunks == 4
+    then = decide(seen(1001, offered_fast=150, backlog_work=3000, pending=3), KNOBS, first.state)
+    assert then.chunks == 4
+
+
+@pytest.mark.parametrize(("backlog", "chunks"), [(0, 1), (1000, 1), (1500, 1), (1600, 2), (2900, 3), (1e6, 4)])
+def test_backlog_adds_only_what_cannot_be_done_within_the_wait_target(backlog: float, chunks: int) -> None:
+    assert decide(seen(offered_fast=45, backlog_work=backlog, queued=1), KNOBS, State(target=1)).chunks == chunks
+
+
+def test_down_only_after_fewer_sufficed_for_the_whole_window() -> None:
+    counts = [decision.chunks for decision in run([280.0] * 5 + [50.0] * 70)]
+    assert counts[:5] == [4] * 5
+    assert counts[5:64] == [4] * 59
+    assert counts[65:] == [1] * len(counts[65:])
+
+
+def test_a_rise_within_the_window_begins_it_again() -> None:
+    counts = [decision.chunks for decision in run([280.0] + [50.0] * 40 + [150.0] + [50.0] * 59)]
+    assert counts[-1] == 2  # what the rise needed, not less
+
+
+def test_a_demand_of_exactly_one_chunk_with_headroom_does_not_oscillate() -> None:
+    for exact in (100.0, 100 / 1.1, 100 / 1.2):
+        counts = [decision.chunks for decision in run([exact] * 300)]
+        assert counts == [counts[0]] * 300
+
+
+def test_noise_of_three_percent_around_a_threshold_moves_the_count_once_at_most() -> None:
+    noise = random.Random(7)
+    counts = [decision.chunks for decision in run([noise.gauss(100 / 1.1, 3) for _ in range(3000)])]
+    assert sum(a != b for a, b in pairwise(counts)) <= 1
+
+
+def test_nothing_changes_on_stale_metrics_and_the_window_begins_again_after() -> None:
+    decisions = run([280.0] * 2 + [50.0] * 50)
+    stale = decide(seen(1053, offered_fast=0, metrics_age_s=30), KNOBS, decisions[-1].state)
+    assert stale.chunks == 4
+    assert stale.reason == "4 chunks kept: no gateway has reported for 30 s"
+    after = decide(seen(1070, ready=4), KNOBS, stale.state)
+    assert after.chunks == 4
+
+
+def test_stale_metrics_do_not_keep_an_endpoint_below_its_minimum() -> None:
+    decision = decide(seen(min_chunks=2, ready=0, metrics_age_s=None), KNOBS, State())
+    assert decision.chunks == 2
+    assert decision.reason == "0 -> 2 chunks: no gateway has reported yet"
+
+
+def test_a_controller_that_has_just_started_takes_nothing_away() -> None:
+    state = State(target=3, decided_at=999, watching_since=900, enough=((950, 1),))
+    assert decide(seen(ready=3, history_s=30), KNOBS, state).chunks == 3
+    assert decide(seen(ready=3, history_s=70), KNOBS, state).chunks == 1
+
+
+def test_zero_after_the_idle_time_and_back_on_the_first_request() -> None:
+    sleeping = {"min_chunks": 0, "scale_to_zero": True}
+    busy = decide(seen(last_arrival_age_s=299, **sleeping), KNOBS, State(target=1))
+    assert busy.chunks == 1
+    idle = decide(seen(last_arrival_age_s=300, offered_slow=1, **sleeping), KNOBS, busy.state)
+    assert idle.chunks == 0
+    assert idle.reason == "1 -> 0 chunks: no request for 300 s"
+    woken = decide(seen(ready=0, queued=1, backlog_work=200, **sleeping), KNOBS, idle.state)
+    assert woken.chunks == 1
+    assert "an endpoint at zero has a request" in woken.reason
+
+
+def test_an_arrival_between_two_reports_wakes_an_endpoint_too() -> None:
+    obs = seen(ready=0, min_chunks=0, scale_to_zero=True, last_arrival_age_s=0.2)
+    assert decide(obs, KNOBS, State(target=0)).chunks == 1
+
+
+def test_requests_in_flight_keep_an_endpoint_awake() -> None:
+    obs = seen(min_chunks=0, scale_to_zero=True, last_arrival_age_s=1000, in_flight=1)
+    assert decide(obs, KNOBS, State(target=1)).chunks == 1
+
+
+def test_without_scale_to_zero_one_chunk_stays() -> None:
+    obs = seen(min_chunks=0, scale_to_zero=False, last_arrival_age_s=1e6)
+    assert decide(obs, KNOBS, State(target=1)).chunks == 1
+
+
+def test_another_range_applies_at_once() -> None:
+    decision = decide(seen(max_chunks=2, ready=4), KNOBS, State(target=4))
+    assert decision.chunks == 2
+    assert decision.reason.startswith("4 -> 2 chunks: the range is 1 to 2 chunks")
+
+
+def test_the_fast_window_holds_three_service_times() -> None:
+    assert windows(KNOBS, chunk=100, slots=1)[0] == pytest.approx(69.12)
+    assert windows(KNOBS, chunk=100, slots=4) == (pytest.approx(276.48), pytest.approx(276.48))
+    assert windows(KNOBS, chunk=1e6, slots=1) == (10, 120)
+    assert windows(Knobs(fast_window_s=5), chunk=100, slots=1)[0] == 5
