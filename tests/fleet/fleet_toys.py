@@ -103,7 +103,7 @@ def forks() -> int:
 
 def chatty() -> int:
     """Prints what is no report, and much on standard error."""
-    sys.stdout.buffer.write(b"\xff\xfe not JSON\n[1, 2]\n\n{broken\n")
+    sys.stdout.buffer.write(b'\xff\xfe not JSON\n[1, 2]\n\n{broken\n{"no": "state"}\n')
     sys.stdout.flush()
     for number in range(400):
         print(f"line {number}", file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -89,6 +90,33 @@ async def test_a_stop_ends_gateway_then_controller_then_replicas_and_leaves_noth
     assert not server.data.socket("supervisor").exists()
 
 
+async def test_a_second_signal_waits_for_nobody(data_dir: DataDir) -> None:
+    server = Server(data_dir)
+    try:
+        await server.start("stubborn")
+        gateway = await server.until(lambda c: c.kind == "gateway" and c.report is not None)
+        asked = time.monotonic()
+        os.kill(server.pid, signal.SIGINT)
+        with pytest.raises(FleetError, match="the server is stopping"):  # until then, the two could arrive as one
+            for number in itertools.count():
+                await server.run("polite", token=f"polite-{number}")
+        await server.end(signal.SIGINT)
+        assert time.monotonic() - asked < 5  # the gateway's grace alone is 10 s
+        assert not os.path.exists(f"/proc/{gateway.pid}")
+    finally:
+        await server.close()
+
+
+async def test_a_killed_server_can_be_started_again_on_its_data_directory(server: Server) -> None:
+    await server.end(signal.SIGKILL)
+    again = Server(server.data)
+    try:
+        await again.start()
+        await again.ready("gateway")
+    finally:
+        await again.close()
+
+
 async def test_the_note_says_where_the_server_listens(server: Server) -> None:
     note = json.loads(server.data.server_note.read_text())
     assert (note["pid"], note["url"]) == (server.pid, server.url)
@@ -159,7 +187,7 @@ async def test_output_that_is_no_report_is_kept_in_the_log(server: Server) -> No
     assert child.report == {"state": "ready"}
     await server.client.stop("chatty", 5)
     kept = b"".join(path.read_bytes() for path in server.data.logs.glob("chatty.log*"))
-    for line in (b"\xff\xfe not JSON", b"[1, 2]", b"{broken", b"line 0", b"line 399"):
+    for line in (b"\xff\xfe not JSON", b"[1, 2]", b"{broken", b'{"no": "state"}', b"line 0", b"line 399"):
         assert line + b"\n" in kept
 
 

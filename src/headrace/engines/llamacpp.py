@@ -11,6 +11,7 @@ from headrace.engines.base import EngineError, EngineTraits, ModelSettings
 from headrace.models.gguf_file import GGUFError, Header, read_header
 
 GIB = 1 << 30
+CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 class LlamaCppEngine:
@@ -69,5 +70,9 @@ def memory_needed(header: Header, model: ModelSettings) -> int:
 
 
 def physical_memory() -> int:
-    """Bytes of memory of this machine."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """Bytes of memory that this process may use at most: the machine's, or its container's where that is less."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        return min(machine, int(CONTAINER_LIMIT.read_text()))
+    except (OSError, ValueError):  # no such limit, or the word "max"
+        return machine

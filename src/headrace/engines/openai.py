@@ -37,16 +37,14 @@ class OpenAIEngine:
             raise EngineError("the URL holds a user name or password; put the key in an environment variable instead")
         if parts.path.rstrip("/").endswith("/v1"):
             raise EngineError(f"give the URL without /v1: {model.url.rstrip('/').removesuffix('/v1')}")
-        if model.api_key_env is not None:
-            self.key(model)
-
-    def key(self, model: ModelSettings) -> str:
-        """The server's key, from the environment; empty where none is set up. Raises EngineError."""
-        if model.api_key_env is None:
-            return ""
-        if not VARIABLE.fullmatch(model.api_key_env):
+        if model.api_key_env is not None and not VARIABLE.fullmatch(model.api_key_env):
             # Not repeated: somebody may have pasted the key itself.
             raise EngineError("the API key setting is not the name of an environment variable, such as VLLM_API_KEY")
+
+    def key(self, model: ModelSettings) -> str:
+        """The server's key, from this process's environment; empty where the model needs none. Raises EngineError."""
+        if model.api_key_env is None:
+            return ""
         key = os.environ.get(model.api_key_env, "")
         if not key:
             raise EngineError(

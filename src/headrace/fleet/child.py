@@ -104,7 +104,7 @@ class RunningChild:
             report = json.loads(line)
         except ValueError:
             report = None
-        if isinstance(report, dict):
+        if isinstance(report, dict) and isinstance(report.get("state"), str):
             self._change(report=report, reported_ms=now_ms())
         elif line.strip():
             self._on_stderr(line + b"\n")  # a library that prints; not a report, but worth keeping

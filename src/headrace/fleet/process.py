@@ -52,7 +52,7 @@ def spawn(
 
 def _tie_to(parent: int, cpus: frozenset[int]) -> Callable[[], None]:
     def in_child() -> None:
-        if _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL) != 0 or os.getppid() != parent:
+        if _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0 or os.getppid() != parent:
             os._exit(1)  # the parent ended before it could be tied to
         if cpus:
             os.sched_setaffinity(0, cpus)

@@ -41,7 +41,7 @@ class Child(msgspec.Struct, frozen=True):
     started_ms: int
     """Unix time."""
     report: dict[str, Any] | None = None
-    """The last JSON line that the child printed on standard output."""
+    """The last JSON object with a ``state`` that the child printed as a line on standard output."""
     reported_ms: int | None = None
     exited_ms: int | None = None
     exit_code: int | None = None

@@ -102,7 +102,10 @@ class Supervisor:
         self.config.listening(url)
         keepers = [asyncio.create_task(self._keep(service, listening)) for service in self.config.services]
         try:
-            await self._stopping.wait()
+            stopping = asyncio.create_task(self._stopping.wait())
+            # A keeper ends before that only by an error of ours; then nothing may look as if it still ran.
+            await asyncio.wait((stopping, *keepers), return_when=asyncio.FIRST_COMPLETED)
+            self._stopping.set()
             listening.close()  # the gateway's copy is the last one: when it stops accepting, clients are refused
             for keeper in keepers:
                 await keeper
