@@ -88,7 +88,6 @@ class FakeEngine:
         self.traits = traits
         self.behave: Behaviour = answer("Hello", " world")
         self.bodies: list[dict[str, Any]] = []
-        self.raw: list[bytes] = []
         self.headers: list[dict[str, str]] = []
         self.paths: list[str] = []
         self.arrived = asyncio.Condition()
@@ -96,6 +95,12 @@ class FakeEngine:
         self.release = asyncio.Event()
         """What a behaviour that holds waits for."""
         self.url = ""
+        self._connections: set[object] = set()
+
+    @property
+    def connections(self) -> int:
+        """Different ones that requests came on."""
+        return len(self._connections)
 
     async def start(self) -> None:
         self._server = Server(self._handle)
@@ -126,7 +131,7 @@ class FakeEngine:
         request = exchange.request
         body = json.loads(request.body)
         async with self.arrived:
-            self.raw.append(request.body)
+            self._connections.add(exchange._connection)
             self.bodies.append(body)
             self.headers.append({name.decode(): value.decode() for name, value in request.headers})
             self.paths.append(request.target)

@@ -35,6 +35,16 @@ class Prompt(msgspec.Struct, frozen=True):
     """Tokens, whatever the tokenizer."""
 
 
+class _Message(msgspec.Struct):
+    """One without a role is an internal error to some engines, so it is found here."""
+
+    role: str
+    content: Any = None
+
+
+_messages: msgspec.json.Decoder[list[_Message]] = msgspec.json.Decoder(list[_Message])
+
+
 class Limits(msgspec.Struct, frozen=True):
     """What admission is asked for, and what goes upstream."""
 
@@ -70,7 +80,7 @@ class BytesPerToken:
 def measure(body: Body, shape: Shape) -> Prompt:
     """The size of the input. Raises ApiError 400 where there is none, or more than one prompt."""
     if shape is Shape.CHAT:
-        if not isinstance(body.messages, Raw) or not bytes(body.messages).startswith(b"["):
+        if not isinstance(body.messages, Raw):
             raise ApiError(400, "'messages' is missing; expected a list of messages", param="messages")
         return _chat(body.messages)
     if not isinstance(body.prompt, Raw):
@@ -79,10 +89,11 @@ def measure(body: Body, shape: Shape) -> Prompt:
 
 
 def _chat(raw: Raw) -> Prompt:
-    size = len(bytes(raw))
-    # The JSON is never shorter than the text in it: only where it is long can the text be, and is it looked at.
-    text_bytes = size if size < 2 * LONGEST_TOKEN_BYTES else _bytes_of_text(msgspec.json.decode(raw))
-    return Prompt(text_bytes=size, tokens=None, at_least=_at_least(text_bytes))
+    try:
+        messages = _messages.decode(raw)
+    except msgspec.ValidationError as error:
+        raise ApiError(400, f"'messages' is not a list of messages: {error}", param="messages") from None
+    return Prompt(text_bytes=len(bytes(raw)), tokens=None, at_least=_at_least(_bytes_of_text(messages)))
 
 
 def _completion(raw: Raw) -> Prompt:
@@ -112,15 +123,14 @@ def _at_least(text_bytes: int) -> int:
     return max(1, text_bytes // LONGEST_TOKEN_BYTES)
 
 
-def _bytes_of_text(messages: Any) -> int:
+def _bytes_of_text(messages: list[_Message]) -> int:
     """Bytes of the text in messages and in their ``text`` parts. Images are not text, however long their URLs are."""
     total = 0
     for message in messages:
-        content = message.get("content") if isinstance(message, dict) else None
-        if isinstance(content, str):
-            total += len(content.encode())
-        elif isinstance(content, list):
-            texts = (part.get("text") for part in content if isinstance(part, dict))
+        if isinstance(message.content, str):
+            total += len(message.content.encode())
+        elif isinstance(message.content, list):
+            texts = (part.get("text") for part in message.content if isinstance(part, dict))
             total += sum(len(text.encode()) for text in texts if isinstance(text, str))
     return total
 
