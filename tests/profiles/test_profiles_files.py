@@ -1,0 +1,95 @@
+"""Profile files: whole or not at all, found in order, and known as foreign or stale."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from headrace.profiles.files import ProfileError, find, load, mismatches, save, shipped
+from headrace.profiles.hardware import this_machine
+from headrace.profiles.profile import Hardware, Profile
+
+HERE = Hardware(cpu="A 1", cores=2, memory_bytes=8 << 30, machine="x86_64")
+
+
+@pytest.fixture
+def profile() -> Profile:
+    provisional = shipped("smollm2-135m-instruct")
+    assert provisional is not None
+    return provisional
+
+
+def test_the_shipped_profile_says_that_it_is_provisional_and_is_normalised(profile: Profile) -> None:
+    assert profile.status == "provisional"
+    assert profile.weights.work(2048, 0, 256) == pytest.approx(2304)
+    assert "not measured on this machine" in profile.method
+    assert mismatches(profile, here=HERE, sha256="x", engine_version="y") == []
+
+
+def test_a_measured_profile_goes_before_the_shipped_one(profile: Profile, tmp_path: Path) -> None:
+    assert find(profile.model, tmp_path) == profile
+    measured = msgspec.structs.replace(profile, id="here", status="measured")
+    save(tmp_path / f"{profile.model}.json", measured)
+    assert find(profile.model, tmp_path) == measured
+    assert find("unknown", tmp_path) is None
+
+
+@pytest.mark.parametrize("broken", [b"", b"{", b"{}", b'{"id": 1}', b"\xff\xfe"])
+def test_a_corrupt_file_is_named_and_not_passed_over(profile: Profile, tmp_path: Path, broken: bytes) -> None:
+    path = tmp_path / f"{profile.model}.json"
+    path.write_bytes(broken)
+    with pytest.raises(ProfileError, match=r"smollm2-135m-instruct\.json is not a profile .* measure again"):
+        find(profile.model, tmp_path)
+
+
+def test_a_profile_of_another_model_is_refused(profile: Profile, tmp_path: Path) -> None:
+    save(tmp_path / "other.json", profile)
+    with pytest.raises(ProfileError, match="a profile of smollm2-135m-instruct, not of other"):
+        find("other", tmp_path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ProfileError, match=r"gone\.json: No such file"):
+        load(tmp_path / "gone.json")
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
+    profile: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "m.json"
+    save(path, profile)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ProfileError, match="No space left on device"):
+        save(path, msgspec.structs.replace(profile, chunk=1))
+    assert load(path) == profile
+    assert os.listdir(tmp_path) == ["m.json"]
+
+
+def test_foreign_and_stale_profiles_say_why(profile: Profile) -> None:
+    measured = msgspec.structs.replace(profile, hardware=HERE, model_sha256="aa", engine_version="1.0")
+    assert mismatches(measured, here=HERE, sha256="aa", engine_version="1.0") == []
+    elsewhere = Hardware(cpu="B 2", cores=4, memory_bytes=16 << 30, machine="aarch64")
+    assert mismatches(measured, here=elsewhere, sha256="bb", engine_version="2.0") == [
+        "measured on other hardware: architecture x86_64, here aarch64",
+        "measured on other hardware: processor A 1, here B 2",
+        "measured on other hardware: 2 cores, here 4",
+        "measured on other hardware: 8 GiB of memory, here 16 GiB",
+        "measured with other weights of the model",
+        "measured with version 1.0 of the engine, which is now 2.0",
+    ]
+
+
+def test_the_hardware_is_read_from_the_machine(tmp_path: Path) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("processor\t: 0\nmodel name\t: Some  CPU @ 2.0GHz\nmodel name\t: Other\n")
+    found = this_machine(cpuinfo)
+    assert found.cpu == "Some CPU @ 2.0GHz"
+    assert found.cores >= 1 and found.memory_bytes > 0
+    assert this_machine(tmp_path / "missing").cpu
