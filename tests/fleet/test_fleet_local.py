@@ -166,3 +166,12 @@ def test_the_fleets_key_is_made_once_and_private(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     assert fleet_key(path) == key
     assert [p.name for p in tmp_path.iterdir()] == ["replica.key"]
+
+
+async def test_a_simulated_replica_takes_no_core(fleet: Watched) -> None:
+    simulated = msgspec.structs.replace(MODEL, engine="simulated", threads=8)
+    room = fleet.room(simulated)
+    for name in ("s1", "s2", "s3"):
+        assert (await fleet.start(name, simulated)).cpus == ()
+    assert (fleet.room(simulated), fleet.capacity(simulated)) == (room - 3, room)
+    assert fleet.room(MODEL) == 2

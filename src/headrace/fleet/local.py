@@ -25,6 +25,13 @@ from headrace.fleet.protocol import Child, ChildSpec
 
 KIND = "replica"
 KEY_BYTES = 32
+MOST_WITHOUT_CORES = 64
+"""Replicas that need no core of their own; each is still a process."""
+
+
+def cores_needed(model: ModelSettings) -> int:
+    """Cores that a replica has for itself. A simulated one computes nothing: it sleeps until its time has come."""
+    return 0 if model.engine == "simulated" else model.threads
 
 
 class LocalFleet:
@@ -51,11 +58,15 @@ class LocalFleet:
 
     def capacity(self, model: ModelSettings) -> int:
         """Replicas of the model that fit on all cores of the fleet."""
-        return len(self.cores) // model.threads
+        needed = cores_needed(model)
+        return len(self.cores) // needed if needed else MOST_WITHOUT_CORES
 
     def room(self, model: ModelSettings) -> int:
         """Replicas of the model that fit on the cores that are free now."""
-        return len(self._free_cores()) // model.threads
+        needed = cores_needed(model)
+        if needed:
+            return len(self._free_cores()) // needed
+        return MOST_WITHOUT_CORES - sum(not child.cpus and child.exited_ms is None for child in self._children.values())
 
     def replicas(self) -> tuple[FleetReplica, ...]:
         """All that run, and those that exited not long ago."""
@@ -91,7 +102,7 @@ class LocalFleet:
                     token=replica,
                     kind=KIND,
                     # By core, not by replica: the number of log files stays bounded.
-                    name="-".join(("replica", "cpu", *map(str, cpus))),
+                    name="-".join(("replica", "cpu", *map(str, cpus))) if cpus else "replica",
                     argv=engine.argv(model),
                     stdin=msgspec.json.encode(spec).decode(),
                     cpus=cpus,
@@ -114,13 +125,12 @@ class LocalFleet:
         return tuple(core for core in self.cores if core not in taken)
 
     def _take_cores(self, model: ModelSettings) -> tuple[int, ...]:
-        free = self._free_cores()
-        if len(free) < model.threads:
+        needed, free = cores_needed(model), self._free_cores()
+        if len(free) < needed:
             raise FleetError(
-                f"a replica of {model.name} needs {model.threads} cores of its own; {len(free)} of {len(self.cores)} "
-                "are free"
+                f"a replica of {model.name} needs {needed} cores of its own; {len(free)} of {len(self.cores)} are free"
             )
-        return free[: model.threads]
+        return free[:needed]
 
     def _secret(self, replica: str) -> str:
         return hmac.new(self._key, replica.encode(), hashlib.sha256).hexdigest()
