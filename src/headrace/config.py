@@ -30,7 +30,7 @@ class ScalingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Defaults of the scaling knobs; an endpoint may set its own. None: the law's own default."""
 
     fast_window_s: float | None = None
-    """Demand over this window sees a rise. The law's own: three service times of the reference request, at least 10 s."""
+    """Demand over it sees a rise. The law's own: three service times of the reference request, at least 10 s."""
     slow_window_s: float | None = None
     """Demand over this window carries a lull."""
     headroom: float | None = None
