@@ -40,6 +40,7 @@ from headrace.wire.server import Exchange, Server
 ADMIN_KEY = "hr-00000001.admin-secret"
 QUERY_KEY = "hr-00000002.query-secret"
 PRIORITY_KEY = "hr-00000003.priority-secret"
+RAW = Traits()
 PROGRESS = Traits(stream_upstream=True, reuse_after_stream=False)
 WITHIN_S = 20.0
 
@@ -83,7 +84,7 @@ Behaviour = Callable[["FakeEngine", Exchange, dict[str, Any]], Awaitable[None]]
 class FakeEngine:
     """Answers every request by ``behave``; tells what it was asked."""
 
-    def __init__(self, name: str, traits: Traits = Traits()) -> None:
+    def __init__(self, name: str, traits: Traits) -> None:
         self.name = name
         self.traits = traits
         self.behave: Behaviour = answer("Hello", " world")
@@ -328,7 +329,7 @@ class FakeController:
                     else:
                         self.ticks.append(message)
                     self.heard.notify_all()
-        except ConnectionError:
+        except (ConnectionError, asyncio.CancelledError):
             pass
         finally:
             self._writers.remove(writer)
@@ -371,9 +372,7 @@ class Rig:
     async def publish(self, *, replicas: list[ReplicaView] | None = None, **changes: Any) -> None:
         """Publish the endpoint with all engines, or with these replicas, and all keys."""
         views = [engine.view() for engine in self.engines] if replicas is None else replicas
-        snapshot = Snapshot(
-            version=0, restored=True, endpoints=(self.endpoint,), replicas=tuple(views), keys=KEYS
-        )
+        snapshot = Snapshot(version=0, restored=True, endpoints=(self.endpoint,), replicas=tuple(views), keys=KEYS)
         await self.controller.push(msgspec.structs.replace(snapshot, **changes))
 
     async def connect(self) -> RawClient:

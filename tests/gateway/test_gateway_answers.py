@@ -6,13 +6,13 @@ import asyncio
 from typing import Any
 
 import pytest
-from gateway_rig import PROGRESS, Script, answer, chat_body, event, rig
+from gateway_rig import PROGRESS, RAW, Script, answer, chat_body, event, rig
 
 from headrace.gateway.snapshot import Traits
 from headrace.journal.records import Reserved, Settled
 from headrace.wire.server import Exchange
 
-BOTH = pytest.mark.parametrize("traits", [Traits(), PROGRESS], ids=["raw", "progress"])
+BOTH = pytest.mark.parametrize("traits", [RAW, PROGRESS], ids=["raw", "progress"])
 
 
 @BOTH
@@ -81,7 +81,7 @@ async def test_a_streamed_completion_keeps_the_event_that_ends_it(traits: Traits
 
 async def test_the_bytes_of_a_well_behaved_engine_go_through_as_they_are() -> None:
     script = Script(("a", "b"))
-    async with rig(Traits()) as r:
+    async with rig(RAW) as r:
         streamed = await r.chat(stream=True, stream_options={"include_usage": True})
         whole = await r.chat()
     body = r.engines[0].bodies[0]
@@ -92,7 +92,7 @@ async def test_the_bytes_of_a_well_behaved_engine_go_through_as_they_are() -> No
 
 async def test_an_invocation_is_a_chat_or_a_completion_by_its_body_and_keeps_its_usage() -> None:
     path = "/serving-endpoints/smollm2/invocations"
-    async with rig(Traits()) as r:
+    async with rig(RAW) as r:
         chat = await r.post(path, {"messages": chat_body()["messages"], "stream": True})
         completion = await r.post(path, {"prompt": "a"})
     assert r.engines[0].paths == ["/v1/chat/completions", "/v1/completions"]
@@ -102,7 +102,7 @@ async def test_an_invocation_is_a_chat_or_a_completion_by_its_body_and_keeps_its
 
 
 async def test_the_databricks_chat_path_is_a_chat() -> None:
-    async with rig(Traits()) as r:
+    async with rig(RAW) as r:
         got = await r.post("/serving-endpoints/chat/completions", chat_body())
     assert got.status == 200
     assert got.json["choices"][0]["message"]["content"] == "Hello world"
@@ -128,7 +128,7 @@ async def test_every_answer_says_its_request_and_the_state_of_the_limiter(traits
 
 
 async def test_the_replica_gets_its_own_secret_and_nothing_of_the_client() -> None:
-    async with rig(Traits()) as r:
+    async with rig(RAW) as r:
         got = await r.post("/v1/chat/completions", chat_body(), x_api_key="mine", cookie="a=b")
     (headers,) = r.engines[0].headers
     assert headers["authorization"] == "Bearer secret-of-replica-0"
@@ -150,7 +150,12 @@ async def test_the_journal_says_exactly_what_was_used(traits: Traits) -> None:
     assert (reserved.seq, settled.seq) == (1, 2)
     assert (reserved.endpoint, reserved.endpoint_name) == ("id-of-smollm2", "smollm2")
     assert (reserved.entity, reserved.config_version) == ("entity-of-smollm2", 3)
-    assert (reserved.key, reserved.replica, reserved.band, reserved.stream) == ("00000002", "replica-0", "default", True)
+    assert (reserved.key, reserved.replica, reserved.band, reserved.stream) == (
+        "00000002",
+        "replica-0",
+        "default",
+        True,
+    )
     assert (reserved.user, reserved.client_request_id) == ("u-1", "c-1")
     assert reserved.usage_context == {"team": "blue"}
     assert reserved.max_output == 50
@@ -163,14 +168,14 @@ async def test_the_journal_says_exactly_what_was_used(traits: Traits) -> None:
 
 
 async def test_what_is_ours_never_reaches_the_engine() -> None:
-    async with rig(Traits()) as r:
+    async with rig(RAW) as r:
         await r.chat(client_request_id="c-1", usage_context={"team": "blue"})
     (body,) = r.engines[0].bodies
     assert body == chat_body(max_tokens=128)
 
 
 async def test_the_end_of_an_answer_is_seen_only_after_it_was_settled() -> None:
-    async with rig(Traits()) as r:
+    async with rig(RAW) as r:
         for stream in (False, True):
             client = await r.connect()
             await client.send("POST", "/v1/completions", {"model": "smollm2", "prompt": "a", "stream": stream})
@@ -183,7 +188,7 @@ async def test_the_end_of_an_answer_is_seen_only_after_it_was_settled() -> None:
 
 
 async def test_connections_to_a_replica_are_reused_where_it_allows_that() -> None:
-    async with rig(Traits()) as r:
+    async with rig(RAW) as r:
         for stream in (True, False, True):
             await r.chat(stream=stream)
         connections = r.engines[0].connections
@@ -201,7 +206,7 @@ async def test_no_connection_is_reused_after_a_stream_where_that_is_not_safe() -
 
 
 async def test_a_client_connection_carries_one_request_after_another() -> None:
-    async with rig(Traits()) as r:
+    async with rig(RAW) as r:
         client = await r.connect()
         for stream in (True, False, True):
             await client.send("POST", "/v1/chat/completions", chat_body(stream=stream))
@@ -210,7 +215,7 @@ async def test_a_client_connection_carries_one_request_after_another() -> None:
 
 
 async def test_work_goes_to_the_replica_with_the_least_of_it() -> None:
-    async with rig(Traits(), Traits()) as r:
+    async with rig(RAW, RAW) as r:
         for engine in r.engines:
             engine.behave = answer("a", hold_after=0)
         clients = [await r.connect() for _ in range(4)]
@@ -225,7 +230,7 @@ async def test_work_goes_to_the_replica_with_the_least_of_it() -> None:
 
 
 async def test_models_are_the_endpoints() -> None:
-    async with rig(Traits()) as r:
+    async with rig(RAW) as r:
         listed = await r.get("/v1/models")
         one = await r.get("/v1/models/smollm2")
         none = await r.get("/v1/models/other")
@@ -236,7 +241,7 @@ async def test_models_are_the_endpoints() -> None:
 
 async def test_text_is_estimated_better_after_the_engine_has_counted_some() -> None:
     text = "x" * 4000
-    async with rig(Traits()) as r:
+    async with rig(RAW) as r:
         r.engines[0].behave = answer("a", prompt_tokens=2000)
         for _ in range(6):
             await r.post("/v1/completions", {"model": "smollm2", "prompt": text})
@@ -257,7 +262,7 @@ async def test_the_usage_is_found_however_the_stream_is_cut() -> None:
             await asyncio.sleep(0)
         exchange.finish()
 
-    async with rig(Traits()) as r:
+    async with rig(RAW) as r:
         r.engines[0].behave = in_bytes
         got = await r.chat(stream=True)
         settled = r.journal()[-1]

@@ -5,6 +5,8 @@ An engine may quote the prompt in its reason: the client gets it, no log does.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from headrace.gateway.errors import ApiError
@@ -48,7 +50,7 @@ class _Inner(msgspec.Struct):
 class _Body(msgspec.Struct):
     error: _Inner | str | None = None
     message: str | None = None
-    detail: msgspec.Raw | None = None
+    detail: Any = None
 
 
 def engine_error(status: int, body: bytes) -> EngineError:
@@ -59,7 +61,7 @@ def engine_error(status: int, body: bytes) -> EngineError:
         return EngineError(status, "it gave no reason that can be read")
     reason = found.error.message if isinstance(found.error, _Inner) else found.error or found.message
     if not reason and found.detail is not None:
-        reason = bytes(found.detail).decode(errors="replace")
+        reason = found.detail if isinstance(found.detail, str) else msgspec.json.encode(found.detail).decode()
     return EngineError(status, (reason or "it gave no reason")[:LONGEST_REASON])
 
 
