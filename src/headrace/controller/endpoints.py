@@ -196,6 +196,8 @@ def _check_options(options: Options) -> None:
         ("queue_deadline_s", options.queue_deadline_s, 0, 297),
         ("cold_start_deadline_s", options.cold_start_deadline_s, 0, 297),
         ("max_queue", options.max_queue, 0, 1_000_000),
+        ("scaling.fast_window_s", scaling.fast_window_s, 1, 86_400),
+        ("scaling.slow_window_s", scaling.slow_window_s, 1, 86_400),
         ("scaling.headroom", scaling.headroom, 0, 10),
         ("scaling.down_window_s", scaling.down_window_s, 0, 86_400),
         ("scaling.wait_target_s", scaling.wait_target_s, 0.1, 3_600),

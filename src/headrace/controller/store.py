@@ -55,12 +55,17 @@ class Store:
         with self._database.read() as session:
             return {row.id: row.name for row in session.execute(select(EndpointRow.id, EndpointRow.name))}
 
-    def weights(self, endpoint_id: str, version: int) -> Weights | None:
-        """The weights that a config version froze, also of an endpoint that was deleted."""
-        config = self._configs.get((endpoint_id, version))
-        if config is None:
+    def config(self, endpoint_id: str, version: int) -> Config | None:
+        """Any config version there ever was, also of an endpoint that was deleted."""
+        known = self._configs.get((endpoint_id, version))
+        if known is None:
             with self._database.read() as session:
-                config = _read_config(session, endpoint_id, version)
+                known = _read_config(session, endpoint_id, version)
+        return known
+
+    def weights(self, endpoint_id: str, version: int) -> Weights | None:
+        """The weights that a config version froze."""
+        config = self.config(endpoint_id, version)
         return config.entity.weights if config else None
 
     # Writing

@@ -72,6 +72,10 @@ class LocalFleet:
         """All that run, and those that exited not long ago."""
         return tuple(self._replica(child) for child in self._children.values() if child.kind == KIND)
 
+    def processes(self) -> tuple[Child, ...]:
+        """Every child that the supervisor told of, its own services included."""
+        return tuple(self._children.values())
+
     async def start(
         self,
         replica: str,

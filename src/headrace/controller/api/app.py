@@ -1,0 +1,27 @@
+"""The application: every router, one form of errors, one OpenAPI document."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from headrace import __version__
+from headrace.controller.api import databricks, errors, headrace, ledger, page, wellknown
+from headrace.controller.controller import Controller
+
+
+def create_app(controller: Controller) -> FastAPI:
+    """The REST API of a controller. Its interactive documentation is left out: it would load code from elsewhere."""
+    app = FastAPI(
+        title="Headrace",
+        version=__version__,
+        openapi_url="/api/headrace/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        responses={code: {"model": errors.ErrorBody} for code in (400, 401, 403, 404, 409)},
+    )
+    app.state.controller = controller
+    errors.install(app)
+    for part in (wellknown, databricks, headrace, ledger, page):
+        app.include_router(part.router)
+    return app

@@ -1,0 +1,94 @@
+"""One flat error body that every client library reads, for whatever went wrong."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from headrace.controller.refusal import Code, Refusal
+
+STATUS: dict[Code, int] = {
+    "INVALID_PARAMETER_VALUE": 400,
+    "MALFORMED_REQUEST": 400,
+    "FEATURE_DISABLED": 400,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "RESOURCE_DOES_NOT_EXIST": 404,
+    "RESOURCE_ALREADY_EXISTS": 409,
+    "RESOURCE_CONFLICT": 409,
+}
+TYPES = {401: "authentication_error", 403: "permission_error", 500: "server_error"}
+
+log = logging.getLogger(__name__)
+
+
+class ErrorBody(BaseModel):
+    """``error_code`` is what Databricks' SDK reads, ``type``, ``code`` and ``param`` what OpenAI's does."""
+
+    error_code: str
+    message: str
+    type: str
+    code: str
+    param: str | None
+    details: list[dict[str, Any]] = []
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of the application in this form."""
+
+    @app.exception_handler(Refusal)
+    async def _refused(request: Request, refusal: Refusal) -> JSONResponse:
+        return _answer(STATUS[refusal.code], refusal.code, refusal.message, refusal.param)
+
+    @app.exception_handler(RequestValidationError)
+    async def _malformed(request: Request, error: RequestValidationError) -> JSONResponse:
+        return _answer(400, *_explain(error))
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 404:
+            return _answer(404, "ENDPOINT_NOT_FOUND", f"there is no {request.method} {request.url.path}", None)
+        if error.status_code == 405:
+            return _answer(405, "METHOD_NOT_ALLOWED", f"{request.url.path} has no {request.method}", None)
+        return _answer(error.status_code, "BAD_REQUEST", str(error.detail), None)
+
+    @app.exception_handler(Exception)
+    async def _bug(request: Request, error: Exception) -> JSONResponse:
+        rid = request.headers.get("x-request-id", "")
+        log.error("a call failed", exc_info=error, extra={"fields": {"path": request.url.path, "request_id": rid}})
+        return _answer(
+            500, "INTERNAL_ERROR", f"this is a bug; it is in the controller's log under request id {rid}", None
+        )
+
+
+def _answer(status: int, error_code: str, message: str, param: str | None) -> JSONResponse:
+    body = ErrorBody(
+        error_code=error_code,
+        message=message,
+        type=TYPES.get(status, "invalid_request_error"),
+        code=error_code.lower(),
+        param=param,
+    )
+    return JSONResponse(body.model_dump(), status_code=status)
+
+
+def _explain(error: RequestValidationError) -> tuple[str, str, str | None]:
+    """Error code, message and field of the first thing that is wrong. Values are not repeated."""
+    first = error.errors()[0]
+    where = [part for part in first["loc"] if part not in ("body", "query", "path")]
+    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where).lstrip(".")
+    if first["type"] == "json_invalid":
+        return "MALFORMED_REQUEST", f"the body is not JSON: {first['ctx']['error']}", None
+    if first["type"] == "extra_forbidden":
+        message = f"{field} is not supported by Headrace; leave it out"
+        return "INVALID_PARAMETER_VALUE", message, field
+    if first["type"] == "missing":
+        return "INVALID_PARAMETER_VALUE", f"{field or 'the body'} is missing", field or None
+    message = f"{field}: {first['msg']}" if field else str(first["msg"])
+    return "INVALID_PARAMETER_VALUE", message, field or None

@@ -1,0 +1,155 @@
+"""Headrace's own REST API: what runs, what happened and why, keys, models."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from headrace.controller.api.auth import Admin, ControllerOf
+from headrace.controller.controller import Controller
+from headrace.controller.keys import ALL_TIERS, Key, Role, Tier
+from headrace.controller.refusal import Refusal
+from headrace.controller.series import KEPT_SECONDS
+from headrace.controller.view import endpoint_info, status_info
+
+BASE = "/api/headrace/v1"
+MOST_EVENTS = 1000
+
+router = APIRouter(prefix=BASE, tags=["headrace"])
+
+
+@router.get("/status")
+async def status(key: Admin, controller: ControllerOf) -> dict[str, Any]:
+    """What runs, and what is wrong."""
+    return _builtins(status_info(controller))
+
+
+@router.get("/endpoints")
+async def endpoints(key: Admin, controller: ControllerOf) -> dict[str, Any]:
+    """All endpoints with their ranges, replicas and rates."""
+    return {"endpoints": [_builtins(endpoint_info(controller, one)) for one in controller.store.endpoints()]}
+
+
+@router.get("/endpoints/{name}")
+async def endpoint(name: str, key: Admin, controller: ControllerOf) -> dict[str, Any]:
+    """One endpoint with its range, replicas and rates."""
+    return _builtins(endpoint_info(controller, controller.endpoints.get(name)))
+
+
+@router.get("/events")
+async def events(
+    key: Admin,
+    controller: ControllerOf,
+    endpoint: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=MOST_EVENTS)] = 100,
+    after: Annotated[int | None, Query(description="Those that follow this id; else the newest.")] = None,
+) -> dict[str, Any]:
+    """What the controller did and why, oldest first. A scaling event's ``data.inputs`` recompute its decision."""
+    found = controller.events.list(endpoint=endpoint, limit=limit, after=after)
+    return {"events": [_builtins(event) for event in found]}
+
+
+@router.get("/series")
+async def series(
+    key: Admin,
+    controller: ControllerOf,
+    endpoint: str,
+    seconds: Annotated[int, Query(ge=1, le=KEPT_SECONDS)] = 300,
+) -> dict[str, Any]:
+    """One point a second: chunks, tokens/s and queue of an endpoint."""
+    found = controller.endpoints.get(endpoint)
+    points = controller.series.points(found.id, seconds)
+    return {"endpoint": found.name, "interval_s": 1, "points": [_builtins(point) for point in points]}
+
+
+@router.get("/models")
+async def models(key: Admin, controller: ControllerOf) -> dict[str, Any]:
+    """All registered models, with what is known of each here."""
+    return {"models": [_model(controller, model.name) for model in controller.offers.models()]}
+
+
+@router.get("/models/{name}/profile")
+async def profile(name: str, key: Admin, controller: ControllerOf) -> dict[str, Any]:
+    """The profile by which a config made now would be sold."""
+    return _builtins(controller.offers.profile(controller.offers.model(name, param="name")))
+
+
+class KeyInfo(BaseModel):
+    id: str
+    role: Role
+    tiers: tuple[Tier, ...]
+    name: str
+    created_ms: int
+    revoked_ms: int | None
+
+
+class NewKey(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    role: Role = "query"
+    tiers: tuple[Tier, ...] | None = Field(
+        default=None, description="Service tiers it may use; by default default and flex, for an admin key all."
+    )
+    name: str = Field(default="", max_length=255, description="For people.")
+
+
+class CreatedKey(KeyInfo):
+    key: str = Field(description="Shown once; the server keeps only its digest.")
+
+
+class RevokedKey(KeyInfo):
+    acknowledged: bool = Field(description="Every gateway refuses it by now.")
+    waiting_for: list[str] = Field(description="Gateways that have not acknowledged in time; they do when they can.")
+
+
+@router.get("/keys")
+async def list_keys(key: Admin, controller: ControllerOf) -> dict[str, list[KeyInfo]]:
+    """All keys ever made, without their secrets."""
+    return {"keys": [KeyInfo(**_key(one)) for one in controller.keys.all()]}
+
+
+@router.post("/keys")
+async def create_key(body: NewKey, key: Admin, controller: ControllerOf) -> CreatedKey:
+    """Make a key. It works when this answers, at every gateway that is connected."""
+    tiers = body.tiers or (ALL_TIERS if body.role == "admin" else ("default", "flex"))
+    made, text = await controller.create_key(role=body.role, tiers=tiers, name=body.name)
+    return CreatedKey(**_key(made), key=text)
+
+
+@router.delete("/keys/{key_id}")
+async def revoke_key(key_id: str, key: Admin, controller: ControllerOf) -> RevokedKey:
+    """Revoke a key. Answers when every gateway refuses it, or says which have not said so in time."""
+    found = controller.keys.get(key_id)
+    if found is None:
+        raise Refusal("RESOURCE_DOES_NOT_EXIST", f"no key {key_id[:40]!r}; `headrace keys list` shows them", param="id")
+    others = [one for one in controller.keys.valid() if one.role == "admin" and one.id != key_id]
+    if found.role == "admin" and not others:
+        raise Refusal(
+            "INVALID_PARAMETER_VALUE",
+            f"{key_id} is the last admin key; create another before it is revoked",
+            param="id",
+        )
+    revoked, waiting_for = await controller.revoke(key_id)
+    return RevokedKey(**_key(revoked), acknowledged=not waiting_for, waiting_for=waiting_for)
+
+
+def _key(key: Key) -> dict[str, Any]:
+    return {name: getattr(key, name) for name in KeyInfo.model_fields}
+
+
+def _model(controller: Controller, name: str) -> dict[str, Any]:
+    model = controller.offers.model(name)
+    told = _builtins(model) | {"profile_status": None, "chunk": None, "profile_id": None, "problem": None}
+    try:
+        profile = controller.offers.profile(model)
+    except Refusal as refusal:
+        return told | {"problem": refusal.message}
+    return told | {"profile_status": profile.status, "chunk": profile.chunk, "profile_id": profile.id}
+
+
+def _builtins(value: Any) -> dict[str, Any]:
+    told: dict[str, Any] = msgspec.to_builtins(value)
+    return told

@@ -1,0 +1,169 @@
+"""The first endpoint of a new server: made from the profile at hand, then measured here and sold anew.
+
+The measurement is a process of its own on replicas of its own. Requests that were served meanwhile spoil it: then it
+is done again, a few times, after which the provisional figures stay until somebody measures by hand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from headrace.config import FirstEndpoint
+from headrace.controller.controller import Controller
+from headrace.controller.endpoint import Endpoint, Options
+from headrace.controller.offers import Asked
+from headrace.controller.refusal import Refusal
+from headrace.fleet.process import kill_group, spawn
+
+MOST_ATTEMPTS = 3
+TIMEOUT_S = 600.0
+"""A quick profile takes one minute; on a slow machine some more. Then something is wrong."""
+POLL_S = 0.2
+GAVE_UP = "measuring_given_up"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a profile process ended."""
+
+    code: int
+    said: str
+    """Last of what it wrote on standard error."""
+
+
+Measure = Callable[[str, Path], Awaitable[Outcome]]
+"""(model, data directory) -> how it ended."""
+
+
+async def first_endpoint(controller: Controller, first: FirstEndpoint) -> None:
+    """Make the first endpoint if the store never had one. A refusal is an event, and the server serves without it."""
+    if controller.store.ever_had_an_endpoint():
+        return
+    try:
+        model = controller.offers.model(first.model)
+        chunk = controller.offers.profile(model).chunk
+        most = min(2, controller.offers.capacity(model))
+        asked = Asked(
+            name=None,
+            model=first.model,
+            version=None,
+            min_tokens_s=chunk,
+            max_tokens_s=max(1, most) * chunk,
+            scale_to_zero=False,
+        )
+        controller.endpoints.create(first.name, asked, creator="first start", options=Options())
+    except Refusal as refusal:
+        log.error("no first endpoint", extra={"fields": {"why": refusal.message}})
+        controller.events.add(
+            controller.clock.now_ms(), "first_endpoint_refused", f"no first endpoint: {refusal.message}"
+        )
+
+
+def to_measure(controller: Controller, first: FirstEndpoint) -> Endpoint | None:
+    """The first endpoint, while it is sold by provisional figures and measuring was not given up."""
+    endpoint = controller.store.named(first.name)
+    if endpoint is None or endpoint.target.entity.profile_status != "provisional":
+        return None
+    if endpoint.target.entity.model.name != first.model:
+        return None
+    events = controller.events.list(endpoint=endpoint.id, limit=100_000)
+    return None if any(event.kind == GAVE_UP for event in events) else endpoint
+
+
+async def measure_first(controller: Controller, endpoint: Endpoint, measure: Measure) -> None:
+    """Measure the endpoint's model once it serves, and sell it by what was found."""
+    name, model = endpoint.name, endpoint.target.entity.model.name
+    controller.measuring.add(name)
+    try:
+        why = "its first config did not become ready"
+        if await _is_ready(controller, name):
+            for attempt in range(1, MOST_ATTEMPTS + 1):
+                before = _dispatched(controller)
+                outcome = await measure(model, controller.data.root)
+                disturbed = _dispatched(controller) != before
+                if outcome.code == 0 and not disturbed:
+                    controller.endpoints.measured(name)
+                    return
+                why = "requests were served meanwhile" if disturbed else f"it failed: {outcome.said}"
+                message = f"measuring {model}, attempt {attempt} of {MOST_ATTEMPTS}: {why}"
+                _event(controller, endpoint, "measuring_spoiled", message)
+                _forget_profile(controller, model)
+        _event(
+            controller, endpoint, GAVE_UP, f"{model} keeps its provisional profile: {why}; `headrace profile {model}`"
+        )
+    except Refusal as refusal:
+        _event(controller, endpoint, GAVE_UP, f"the profile of {model} cannot be used: {refusal.message}")
+    finally:
+        controller.measuring.discard(name)
+
+
+async def quick_profile(model: str, data_dir: Path) -> Outcome:
+    """Run ``headrace profile --quick`` as a process that cannot outlive this one. Must be called in the main thread."""
+    command = "from headrace.cli.main import main; main()"
+    argv = [sys.executable, "-c", command, "profile", model, "--quick", "--json", "--data-dir", str(data_dir)]
+    with tempfile.TemporaryFile() as said:
+        process = spawn(argv, stdin="", stdout=subprocess.DEVNULL, stderr=said)
+        try:
+            in_time = await _ends(process.pid)
+        finally:
+            # Also where this was cancelled: nothing of it is left running. Before the wait, its number is its own.
+            kill_group(process.pid)
+            code = process.wait()
+        said.seek(0)
+        words = said.read()[-2000:].decode(errors="replace").strip()
+        return Outcome(code, words if in_time else f"no end within {TIMEOUT_S:g} s; {words}")
+
+
+async def _ends(pid: int) -> bool:
+    """Wait for a child's end; whether it came in time."""
+    loop = asyncio.get_running_loop()
+    pidfd, ended = os.pidfd_open(pid), asyncio.Event()
+    loop.add_reader(pidfd, ended.set)
+    try:
+        await asyncio.wait_for(ended.wait(), TIMEOUT_S)
+        return True
+    except TimeoutError:
+        return False
+    finally:
+        loop.remove_reader(pidfd)
+        os.close(pidfd)
+
+
+async def _is_ready(controller: Controller, name: str) -> bool:
+    """Wait until the endpoint serves; False where it failed or was deleted."""
+    while True:
+        endpoint = controller.store.named(name)
+        if endpoint is None or endpoint.update == "UPDATE_FAILED":
+            return False
+        if endpoint.update == "NOT_UPDATING" and controller.chunks(endpoint).ready > 0:
+            return True
+        await asyncio.sleep(POLL_S)
+
+
+def _dispatched(controller: Controller) -> tuple[int, int]:
+    """Requests that were dispatched so far, and those that run now, at all endpoints."""
+    endpoints = controller.store.endpoints()
+    return (
+        sum(controller.gateways.totals(endpoint.id).dispatched for endpoint in endpoints),
+        sum(controller.gateways.gauges(endpoint.id).in_flight for endpoint in endpoints),
+    )
+
+
+def _forget_profile(controller: Controller, model: str) -> None:
+    """A spoiled profile must not be sold by anybody."""
+    (controller.data.profiles / f"{model}.json").unlink(missing_ok=True)
+
+
+def _event(controller: Controller, endpoint: Endpoint, kind: str, message: str) -> None:
+    log.info(message)
+    controller.events.add(controller.clock.now_ms(), kind, message, endpoint=(endpoint.id, endpoint.name))

@@ -1,0 +1,187 @@
+"""One controller put together: the parts, and the loops that run beside the REST API."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from headrace.controller.config import ControllerConfig
+from headrace.controller.endpoint import Endpoint
+from headrace.controller.endpoints import Endpoints
+from headrace.controller.events import EventLog
+from headrace.controller.gateways import Gateways
+from headrace.controller.keys import Key, Keys, Role, Tier
+from headrace.controller.lifecycle import COMING, Phase
+from headrace.controller.link import Link
+from headrace.controller.migrations import upgrade
+from headrace.controller.offers import Offers
+from headrace.controller.reconcile import Clock, Fleet, Reconciler
+from headrace.controller.roster import Roster
+from headrace.controller.series import Chunks, Series
+from headrace.controller.store import Store
+from headrace.fleet.protocol import Child
+from headrace.gateway.snapshot import Tick
+from headrace.ledger.capacity import CapacityTimeline
+from headrace.ledger.database import Database
+from headrace.ledger.ingest import Ingest, Ingested
+from headrace.models.registry import Registry
+from headrace.paths import DataDir
+
+STEP_INTERVAL_S = 1.0
+"""Between two looks of the reconcile loop when nothing happens; a change wakes it at once."""
+INGEST_INTERVAL_S = 1.0
+SERIES_INTERVAL_S = 1.0
+CREATE_TIMEOUT_S = 2.0
+"""A gateway that is slow to take a new key harms nobody."""
+REVOKE_TIMEOUT_S = 15.0
+"""Longer than a gateway that was cut off counts as one that may still serve."""
+
+WALL_CLOCK = Clock(now=time.monotonic, now_ms=lambda: time.time_ns() // 1_000_000)
+
+log = logging.getLogger(__name__)
+
+
+class Controller:
+    """Everything that the REST API speaks to. Made before the event loop serves; raises DatabaseError."""
+
+    def __init__(
+        self,
+        config: ControllerConfig,
+        fleet: Fleet,
+        *,
+        clock: Clock = WALL_CLOCK,
+        processes: Callable[[], tuple[Child, ...]] = tuple,
+    ) -> None:
+        """``processes``: the supervisor's children, for the status."""
+        self.config = config
+        self.processes = processes
+        self.data = DataDir(Path(config.data_dir))
+        self.clock = clock
+        self.started_ms = clock.now_ms()
+        self.fleet = fleet
+        self.measuring: set[str] = set()
+        """Names of endpoints whose model is being measured."""
+        self.database = Database(config.database_url or f"sqlite:///{self.data.database}")
+        upgrade(self.database)
+        self.store = Store(self.database)
+        self.keys = Keys(self.database)
+        self.events = EventLog(self.database)
+        self.timeline = CapacityTimeline(self.database)
+        self.roster = Roster(self.database, self.store.config)
+        self.gateways = Gateways()
+        self.link = Link(self.gateways, self._heard, clock=clock.now)
+        self.series = Series()
+        self.wake = asyncio.Event()
+        self.offers = Offers(
+            Registry(self.data.models),
+            self.data.profiles,
+            fleet,
+            price_micro=config.price_micro,
+            currency=config.currency,
+        )
+        self.endpoints = Endpoints(
+            store=self.store,
+            offers=self.offers,
+            events=self.events,
+            timeline=self.timeline,
+            now_ms=clock.now_ms,
+            changed=self.wake.set,
+        )
+        self.reconciler = Reconciler(
+            store=self.store,
+            roster=self.roster,
+            keys=self.keys,
+            events=self.events,
+            timeline=self.timeline,
+            gateways=self.gateways,
+            fleet=fleet,
+            link=self.link,
+            clock=clock,
+            scaling=config.scaling,
+        )
+        self._ingest = Ingest(self.database, self.data.journal, self.store.weights)
+        self._ingesting = asyncio.Lock()
+        self._loops: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Take the first look, then keep looking."""
+        if self.keys.ensure_admin(self.data.admin_key, self.clock.now_ms()):
+            log.info("admin key written", extra={"fields": {"file": str(self.data.admin_key)}})
+        await self.reconciler.step()
+        await self.link.start(self.data.socket("link"))
+        self._loops = [
+            asyncio.create_task(self._every(STEP_INTERVAL_S, self.reconciler.step, self.wake)),
+            asyncio.create_task(self._every(INGEST_INTERVAL_S, self.ingest)),
+            asyncio.create_task(self._every(SERIES_INTERVAL_S, self._add_points)),
+        ]
+
+    async def close(self) -> None:
+        """Stop looking; what runs keeps running."""
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        await self.link.close()
+        await self.reconciler.close()
+        self.database.close()
+
+    async def ingest(self) -> Ingested:
+        """Bring the ledger up to what the journals hold now."""
+        async with self._ingesting:
+            return await asyncio.to_thread(self._ingest.run, self.clock.now_ms())
+
+    async def create_key(self, *, role: Role, tiers: tuple[Tier, ...], name: str) -> tuple[Key, str]:
+        """A key and its text; when this returns, every connected gateway takes it, or was given time to."""
+        key, text = self.keys.create(role=role, tiers=tiers, name=name, now_ms=self.clock.now_ms())
+        await self.link.acknowledged(await self.reconciler.publish(), CREATE_TIMEOUT_S)
+        return key, text
+
+    async def revoke(self, key_id: str) -> tuple[Key, list[str]]:
+        """Revoke a key; the gateways that have not acknowledged that in time. Raises KeyError for an unknown id."""
+        key = self.keys.revoke(key_id, self.clock.now_ms())
+        version = await self.reconciler.publish()
+        await self.link.acknowledged(version, REVOKE_TIMEOUT_S)
+        return key, self.gateways.behind(version, self.clock.now())
+
+    def chunks(self, endpoint: Endpoint) -> Chunks:
+        """What the endpoint's replicas do now."""
+        phases = [replica.phase for replica in self.roster.of(endpoint.id)]
+        return Chunks(
+            ready=phases.count(Phase.READY),
+            loading=sum(phase in COMING for phase in phases),
+            draining=phases.count(Phase.DRAINING),
+        )
+
+    def _heard(self, tick: Tick) -> None:
+        if self.reconciler.heard(tick):
+            self.wake.set()
+
+    async def _add_points(self) -> None:
+        for endpoint in self.store.endpoints():
+            gauges = self.gateways.gauges(endpoint.id)
+            self.series.add(
+                endpoint.id,
+                self.clock.now_ms(),
+                self.chunks(endpoint),
+                self.gateways.totals(endpoint.id),
+                queued=gauges.queued,
+                in_flight=gauges.in_flight,
+            )
+
+    async def _every(
+        self, interval_s: float, work: Callable[[], Awaitable[object]], wake: asyncio.Event | None = None
+    ) -> None:
+        """Again and again, whatever happens in between: the next time looks at everything anew."""
+        wake = wake or asyncio.Event()
+        while True:
+            wake.clear()
+            try:
+                await work()
+            except Exception:
+                log.exception("a pass failed; it is tried again", extra={"fields": {"pass": work.__qualname__}})
+            try:
+                await asyncio.wait_for(wake.wait(), interval_s)
+            except TimeoutError:
+                continue

@@ -1,0 +1,95 @@
+"""The controller process: ``python -m headrace.controller.main``, its ControllerConfig as JSON on standard input."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+
+import msgspec
+import uvicorn
+
+from headrace import logs
+from headrace.controller.api.app import create_app
+from headrace.controller.bootstrap import first_endpoint, measure_first, quick_profile, to_measure
+from headrace.controller.config import ControllerConfig
+from headrace.controller.controller import Controller
+from headrace.controller.fleets import Fleets
+from headrace.fleet.base import FleetError, FleetReplica
+from headrace.fleet.local import LocalFleet, fleet_key
+from headrace.fleet.static import StaticFleet
+from headrace.ledger.database import DatabaseError
+from headrace.paths import DataDir
+
+log = logging.getLogger(__name__)
+
+
+class _Server(uvicorn.Server):
+    """Says when it serves."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            print('{"state":"ready"}', flush=True)
+
+
+async def serve(config: ControllerConfig) -> None:
+    """Until SIGTERM or SIGINT. Raises DatabaseError and FleetError before anything was started."""
+    wake: list[asyncio.Event] = []
+
+    def changed(_: FleetReplica) -> None:
+        for event in wake:
+            event.set()
+
+    # The umask holds for every socket and file that is made from here on.
+    os.umask(0o077)
+    data = DataDir(Path(config.data_dir))
+    local = LocalFleet(data.socket("supervisor"), fleet_key(data.run / "fleet.key"), changed=changed)
+    fleets = Fleets(local, StaticFleet(changed=changed))
+    await fleets.open()
+    controller = Controller(config, fleets, processes=local.processes)
+    wake.append(controller.wake)
+    if config.first_endpoint is not None:
+        await first_endpoint(controller, config.first_endpoint)
+    await controller.start()
+    measuring = None
+    if config.first_endpoint is not None and (endpoint := to_measure(controller, config.first_endpoint)) is not None:
+        measuring = asyncio.create_task(measure_first(controller, endpoint, quick_profile))
+    path = data.socket("controller")
+    path.unlink(missing_ok=True)
+    # Bound here, as uvicorn would open it to everybody.
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(path))
+    server = _Server(
+        uvicorn.Config(
+            create_app(controller), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=3
+        )
+    )
+    try:
+        await server.serve([listening])
+    finally:
+        if measuring is not None:
+            measuring.cancel()
+            await asyncio.gather(measuring, return_exceptions=True)
+        await controller.close()
+        await fleets.close()
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+
+
+def main() -> None:
+    config = msgspec.json.decode(sys.stdin.buffer.read(), type=ControllerConfig)
+    logs.setup("controller", config.log_level)
+    try:
+        asyncio.run(serve(config))
+    except (DatabaseError, FleetError) as error:
+        log.critical(str(error))
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
