@@ -169,6 +169,15 @@ def test_slots_that_were_busy_until_the_deadline_are_503_while_the_range_had_roo
     assert "although the range had room" in answer.message
 
 
+def test_room_that_the_rate_made_while_a_request_waited_for_a_slot_counts_for_it() -> None:
+    core = core_with(slots=1)
+    core.arrive(0, ask("large", 500, 400))
+    core.decide(0)
+    core.arrive(0, ask("late", 100, 100))  # no room yet, but in half a second
+    (answer,) = refused(core.decide(30))
+    assert (answer.rid, answer.status, answer.reason) == ("late", 503, "deadline")
+
+
 def test_a_cold_start_has_its_own_deadline() -> None:
     core = EndpointCore(TERMS, 0)
     core.arrive(0, ask("a"))

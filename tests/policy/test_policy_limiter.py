@@ -91,3 +91,9 @@ def test_a_limiter_needs_a_positive_rate_and_burst(rate: float, burst: float) ->
         Limiter(rate, burst, 0)
     with pytest.raises(ValueError, match="positive"):
         Limiter(1, 1, 0).configure(0, rate, burst)
+
+
+def test_work_ahead_is_admitted_first_even_where_the_limiter_has_long_been_idle() -> None:
+    limiter = Limiter(rate=100, burst=500, now=0)
+    assert limiter.ready_in(50, 300, ahead=200) == 0
+    assert limiter.ready_in(50, 300, ahead=700) == pytest.approx(5)

@@ -6,6 +6,7 @@ import json
 import random
 from dataclasses import replace
 from itertools import pairwise
+from math import sin
 
 import pytest
 from hypothesis import given
@@ -125,9 +126,10 @@ def test_a_demand_of_exactly_one_chunk_with_headroom_does_not_oscillate() -> Non
         assert counts == [counts[0]] * 300
 
 
-def test_noise_of_three_percent_around_a_threshold_moves_the_count_once_at_most() -> None:
+def test_a_demand_that_sways_around_a_threshold_moves_the_count_once_at_most() -> None:
     noise = random.Random(7)
-    counts = [decision.chunks for decision in run([noise.gauss(100 / 1.1, 3) for _ in range(3000)])]
+    swaying = [100 / 1.1 * (1 + 0.05 * sin(second / 60) + noise.gauss(0, 0.01)) for second in range(3000)]
+    counts = [decision.chunks for decision in run(swaying)]
     assert sum(a != b for a, b in pairwise(counts)) <= 1
 
 

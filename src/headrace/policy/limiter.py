@@ -72,8 +72,9 @@ class Limiter:
         self.charged += work
 
     def refund(self, now: float, work: float) -> None:
-        """Give back ``work``. The balance never rises above the burst: with no debt left the rest is lost."""
-        self._tat = max(now, self._tat - work / self.rate)
+        """Give back ``work``. The balance never rises above the burst: a TAT in the past counts as ``now`` everywhere,
+        so with no debt left the rest is lost."""
+        self._tat -= work / self.rate
         self.charged -= work
 
     def settle(self, now: float, reserved: float, exact: float) -> None:

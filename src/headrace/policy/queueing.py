@@ -170,9 +170,10 @@ class FairQueue(Generic[E]):
 
     def serve(self, entry: E) -> None:
         """Take the head out and charge its key and band for it, unless it was charged when first served."""
-        if entry.rid not in self._returned:
+        charged = entry.rid in self._returned
+        self.remove(entry.rid)  # first: the counter of a key that has nothing more to wait for needs no place in a heap
+        if not charged:
             self.charge(entry.band, entry.key, entry.work)
-        self.remove(entry.rid)
 
     def charge(self, band: Band, key: str, work: float) -> None:
         """Correct what a key and its band were charged, by ``work`` more (or less, where negative)."""
