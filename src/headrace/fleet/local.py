@@ -66,7 +66,9 @@ class LocalFleet:
         needed = cores_needed(model)
         if needed:
             return len(self._free_cores()) // needed
-        return MOST_WITHOUT_CORES - sum(not child.cpus and child.exited_ms is None for child in self._children.values())
+        return MOST_WITHOUT_CORES - sum(
+            child.kind == KIND and not child.cpus and child.exited_ms is None for child in self._children.values()
+        )
 
     def replicas(self) -> tuple[FleetReplica, ...]:
         """All that run, and those that exited not long ago."""
