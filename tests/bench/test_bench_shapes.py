@@ -83,8 +83,15 @@ def test_with_one_slot_every_completion_is_a_sample_from_the_first_sending_on() 
     assert steady_seconds(10.0, [12.0, 13.0, 17.0], block) == [2.0, 1.0, 4.0]
 
 
-def test_with_many_slots_the_ramp_is_left_out_and_a_turn_of_all_slots_is_one_sample() -> None:
+def test_with_many_slots_ramp_and_drain_are_left_out_and_the_window_is_one_sample() -> None:
     block = Block(shape=REFERENCE, ramp=2, measured=4)
-    ends = [5.0, 6.0, 7.0, 9.0, 11.0, 12.0]
-    assert steady_seconds(0.0, ends, block) == [1.5, 1.5]
-    assert steady_seconds(0.0, [*ends, 99.0], block) == [1.5, 1.5]
+    ends = [5.0, 6.0, 7.0, 9.0, 11.0, 13.0]
+    assert steady_seconds(0.0, ends, block) == [(6.0 / 4 + 7.0 / 4) / 2]
+    assert steady_seconds(-9.0, [*ends, 99.0], block) == steady_seconds(0.0, ends, block)
+
+
+def test_with_many_slots_a_window_holds_several_whole_turns() -> None:
+    block = Plan((REFERENCE,), slots=4, seed=1, until_s=0).block(0, 0)
+    assert block is not None
+    assert block.ramp == 4
+    assert block.measured % 4 == 0 and block.measured >= 12

@@ -86,12 +86,12 @@ class Measurement:
 
 def evaluate(seen: Measurement) -> Measured:
     """The profile. Raises BenchError where what was seen promises nothing."""
-    model, menu, slots = seen.model, seen.effort.menu, seen.slots
+    model, menu = seen.model, seen.effort.menu
     seconds = {shape: [turn.seconds for turn in seen.turns if turn.shape == shape] for shape in menu.all}
     rates = interval([REFERENCE.tokens / each for each in seconds[REFERENCE]])
     fit = _fitted(menu.fitted, seconds)
-    shapes = tuple(_shape_result(shape, seconds[shape], slots, fit) for shape in menu.fitted)
-    held_out = _shape_result(menu.held_out, seconds[menu.held_out], slots, fit)
+    shapes = tuple(_shape_result(shape, seen.turns, fit) for shape in menu.fitted)
+    held_out = _shape_result(menu.held_out, seen.turns, fit)
     try:
         chunk = chunk_of(rates.low)
     except ValueError as error:
@@ -111,7 +111,7 @@ def evaluate(seen: Measurement) -> Measured:
         chunk_mean=rates.mean,
         chunk_low=rates.low,
         chunk_high=rates.high,
-        slots=slots,
+        slots=seen.slots,
         weights=fit.weights,
         fit_error=fit.error,
         held_out=held_out,
@@ -143,13 +143,14 @@ def _fitted(shapes: Sequence[Shape], seconds: dict[Shape, list[float]]) -> Fit:
         raise BenchError(f"no work weights can be fitted: {error}") from None
 
 
-def _shape_result(shape: Shape, seconds: Sequence[float], slots: int, fit: Fit) -> ShapeResult:
+def _shape_result(shape: Shape, turns: Sequence[Turn], fit: Fit) -> ShapeResult:
+    mine = [turn for turn in turns if turn.shape == shape]
     return ShapeResult(
         input_tokens=shape.input_tokens,
         output_tokens=shape.output_tokens,
-        seconds=fmean(seconds),
+        seconds=fmean(turn.seconds for turn in mine),
         predicted_s=fit.seconds(shape.input_tokens, 0, shape.output_tokens),
-        requests=len(seconds) * slots,
+        requests=sum(turn.requests for turn in mine),
     )
 
 

@@ -10,6 +10,8 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean
 
 from headrace.policy.work import REFERENCE_INPUT_TOKENS, REFERENCE_OUTPUT_TOKENS
 from headrace.profiles.chunk import interval
@@ -50,8 +52,8 @@ FULL_MENU = Menu(
     held_out=Shape(768, 160),
 )
 QUICK_MENU = Menu(
-    fitted=(REFERENCE, Shape(1024, 8), Shape(512, 64), Shape(128, 256), Shape(128, 64)),
-    held_out=Shape(768, 96),
+    fitted=(REFERENCE, Shape(1024, 8), Shape(512, 64), Shape(128, 192), Shape(128, 64)),
+    held_out=Shape(640, 96),
 )
 """Every weight shows in it, and it takes a third of the time of the full one."""
 
@@ -63,6 +65,10 @@ FEWEST_ROUNDS = 4
 
 PRECISE = 0.005
 """Half of the 95% interval of a shape's seconds, relative to their mean, that is precise enough to stop before time."""
+
+FEWEST_OVERLAPPING_TURNS = 3
+"""Turns of a block with several slots. How far the others are when one completes differs from turn to turn, by an
+iteration of prefill or so; that error is made at the ends of a window, so it shrinks with its length."""
 
 MOST_TURNS = 64
 """Turns of a shape in one block, however quick it is."""
@@ -163,18 +169,22 @@ class Plan:
     def _sized(self, shape: Shape) -> Block:
         expected_s = self._expected_s(shape)
         turns = min(MOST_TURNS, max(1, math.ceil(BLOCK_S / (expected_s * self._slots))))
-        # With one slot, completions follow one another and each is a sample. With more, requests overlap: only between
-        # completions in a steady state, over whole turns of all slots, do as many tokens enter the window as leave it.
-        ramp = self._slots if self._slots > 1 else 0
-        return Block(shape=shape, ramp=ramp, measured=turns * self._slots)
+        if self._slots == 1:
+            return Block(shape=shape, ramp=0, measured=turns)
+        # Requests overlap: only between completions in a steady state, over whole turns of all slots, does as much work
+        # enter the window as leaves it.
+        return Block(shape=shape, ramp=self._slots, measured=max(turns, FEWEST_OVERLAPPING_TURNS) * self._slots)
 
 
 def steady_seconds(begin_s: float, ends_s: Sequence[float], block: Block) -> list[float]:
-    """Replica seconds of one request, one figure per turn of the slots.
+    """Samples of the replica seconds of one request.
 
-    ``begin_s``: when the block's first request was sent; ``ends_s``: its completions in order, at least
-    ``block.completions`` of them; later ones, which overlap with the next block, are not used.
+    With one slot, completions follow one another and each gives a sample; with several, the whole block gives one.
+    ``begin_s``: when the block's first requests were sent; ``ends_s``: its completions in order, at least
+    ``block.completions`` of them; later ones, which end while the block drains, are not used.
     """
-    marks = [begin_s, *ends_s][block.ramp : block.completions + 1]
-    step = max(1, block.ramp)
-    return [(late - early) / step for early, late in zip(marks[:-1:step], marks[step::step], strict=True)]
+    if not block.ramp:
+        return [late - early for early, late in pairwise([begin_s, *ends_s[: block.completions]])]
+    # A window from each completion of the first turn: what the others have done at its two ends averages out.
+    windows = [ends_s[first + block.measured] - ends_s[first] for first in range(block.ramp)]
+    return [fmean(windows) / block.measured]

@@ -1,4 +1,4 @@
-"""One replica under a profile's load: always as many requests in flight as it has slots, block after block.
+"""One replica under a profile's load: as many requests in flight as it has slots, block after block.
 
 All stations follow one plan at their own pace. A station that is through before the others keeps its replica busy with
 requests that are not measured, since a replica measured beside an idle core promises more than a full machine delivers.
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import count
 
 from headrace.bench.errors import BenchError
 from headrace.bench.loops import Clock
@@ -29,16 +30,8 @@ class Turn:
     station: int
     shape: Shape
     seconds: float
-
-
-@dataclass(slots=True)
-class _Open:
-    """A block that this station works on."""
-
-    block: Block
-    begin_s: float
-    ends_s: list[float] = field(default_factory=list)
-    in_flight: int = 0
+    requests: int
+    """That it was measured over."""
 
 
 class Station:
@@ -50,60 +43,49 @@ class Station:
         self._plan = plan
         self._slots = slots
         self._clock = clock
-        self._open: _Open | None = None
-        self._next = 0
-        self._in_flight = 0
         self.turns: list[Turn] = []
         self.through = asyncio.Event()
         """Every block of the plan is measured."""
 
     async def run(self) -> None:
         """Keep the replica loaded until cancelled. Raises BenchError when a request does not go as asked."""
-        workers = [asyncio.create_task(self._worker()) for _ in range(self._slots)]
-        try:
-            await asyncio.gather(*workers)
-        finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
-
-    async def _worker(self) -> None:
-        while True:
-            work = self._current()
-            if work is None:
-                check(FILLER, await self._measure(FILLER))
-                continue
-            work.in_flight += 1
-            self._in_flight += 1
-            check(work.block.shape, await self._measure(work.block.shape))
-            work.in_flight -= 1
-            self._in_flight -= 1
-            self._completed(work)
-
-    def _current(self) -> _Open | None:
-        """The block to send a request of now. With one slot a block ends with its last request; with more, requests of
-        it go on being sent until its last measured one is complete, or the window would end in a drain."""
-        now = self._clock.now()
-        if self._open is None and not self.through.is_set():
-            block = self._plan.block(self._next, now)
+        for number in count():
+            block = self._plan.block(number, self._clock.now())
             if block is None:
-                self.through.set()
-            else:
-                self._open = _Open(block, now)
-                self._next += 1
-        return self._open
+                break
+            await self._run_block(block)
+        self.through.set()
+        while True:
+            await self._ask(FILLER)
 
-    def _completed(self, work: _Open) -> None:
-        if self._in_flight > work.in_flight:
-            return  # the block before still drains beside this one
-        shape = work.block.shape
-        work.ends_s.append(self._clock.now())
-        if len(work.ends_s) != work.block.completions:
-            return
-        for seconds in steady_seconds(work.begin_s, work.ends_s, work.block):
-            self.turns.append(Turn(self._index, shape, seconds))
-            self._plan.took(shape, seconds)
-        self._open = None
+    async def _run_block(self, block: Block) -> None:
+        """All slots begin at once and end together: with many in flight the time that a request takes depends on how
+        they are staggered, and that must not come from the block before."""
+        begin_s = self._clock.now()
+        ends_s: list[float] = []
+
+        async def slot() -> None:
+            # Beyond the last measured completion nothing is sent, but until then every slot is kept full.
+            while len(ends_s) < block.completions:
+                await self._ask(block.shape)
+                ends_s.append(self._clock.now())
+
+        if self._slots == 1:
+            await slot()
+        else:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(self._slots):
+                        group.create_task(slot())
+            except ExceptionGroup as faults:
+                raise faults.exceptions[0] from None
+        samples = steady_seconds(begin_s, ends_s, block)
+        for seconds in samples:
+            self.turns.append(Turn(self._index, block.shape, seconds, block.measured // len(samples)))
+            self._plan.took(block.shape, seconds)
+
+    async def _ask(self, shape: Shape) -> None:
+        check(shape, await self._measure(shape))
 
 
 def check(shape: Shape, sample: Sample) -> None:

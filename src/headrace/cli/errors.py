@@ -24,6 +24,9 @@ KNOWN = {
     "headrace.config": "ConfigError",
     "headrace.engines.base": "EngineError",
     "headrace.bench.errors": "BenchError",
+    "headrace.models.pull": "PullError",
+    "headrace.models.registry": "RegistryError",
+    "headrace.profiles.files": "ProfileError",
 }
 """Errors of the layers below whose message is meant for the user."""
 

@@ -1,0 +1,67 @@
+"""``headrace bill``: chunk-time, price, and how to make the bill again by hand."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from headrace.cli.connection import connect
+from headrace.cli.options import DataDirOption, EndpointOption, JsonOption, KeyOption, UrlOption
+from headrace.cli.output import at, console, number, print_json, print_table
+from headrace.cli.times import unix_ms
+
+HOW = (
+    "billed at each moment: max(minimum, chunks ready, or draining after our own scale-down), in chunks",
+    "not billed: loading, replacing a failed replica, the surplus of a roll-out, and what our own failure left missing",
+    "amount of a line: chunk-milliseconds × price of a chunk-hour / 3,600,000, rounded once, half up, to a millionth",
+    "total: the sum of the lines; `headrace bill --json` has the spans of each line",
+)
+
+
+def bill(
+    *,
+    endpoint: EndpointOption = None,
+    since: Annotated[str | None, typer.Option("--from", metavar="TIME", help="Such as 2026-11-22 or 2h (ago).")] = None,
+    until: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Default: now.")] = None,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+    data_dir: DataDirOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """What the chunks cost, in hourly lines, each with the numbers that it is made from."""
+    told = connect(url, api_key, data_dir).get(
+        "/api/headrace/v1/bill", endpoint=endpoint, from_ms=unix_ms(since, "--from"), to_ms=unix_ms(until, "--to")
+    )
+    if json_output:
+        print_json(told)
+        return
+    for one in told["bills"]:
+        _print(one, told["currency"])
+    out = console()
+    out.print(f"total {told['total']} {told['currency']}", markup=False)
+    for line in HOW:
+        out.print(f"[dim]{line}[/dim]")
+
+
+def _print(one: dict[str, Any], currency: str) -> None:
+    print_table(
+        [
+            "hour",
+            ">chunk-milliseconds",
+            ">chunk-hours",
+            f">price of a chunk-hour ({currency})",
+            f">amount ({currency})",
+        ],
+        [
+            [
+                at(line["hour_start_ms"]),
+                number(line["chunk_ms"]),
+                f"{line['chunk_ms'] / 3_600_000:.6f}",
+                line["price"],
+                line["amount"],
+            ]
+            for line in one["lines"]
+        ],
+        title=one["endpoint"],
+    )

@@ -1,0 +1,36 @@
+"""``headrace events``: what happened, and why."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from headrace.cli.connection import connect
+from headrace.cli.options import DataDirOption, EndpointOption, JsonOption, KeyOption, UrlOption
+from headrace.cli.output import at, print_json, print_table
+
+
+def events(
+    *,
+    endpoint: EndpointOption = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", help="The newest so many.")] = 50,
+    after: Annotated[int | None, typer.Option("--after", metavar="ID", help="Those after this event.")] = None,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+    data_dir: DataDirOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """What the server decided and what happened to it, with reasons. --json adds the inputs of each decision."""
+    server = connect(url, api_key, data_dir)
+    told = server.get("/api/headrace/v1/events", endpoint=endpoint, limit=limit, after=after)
+    if json_output:
+        print_json(told)
+        return
+    print_table(
+        [">id", "at", "endpoint", "kind", "what and why"],
+        [
+            [event["id"], at(event["at_ms"]), event["endpoint"], event["kind"], event["message"]]
+            for event in told["events"]
+        ],
+    )

@@ -1,0 +1,185 @@
+"""``headrace models``: what can be served from this machine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from headrace.cli.connection import data_dir as local_data_dir
+from headrace.cli.errors import UsageError
+from headrace.cli.options import DataDirOption, JsonOption
+from headrace.cli.output import console, print_json, print_table
+
+if TYPE_CHECKING:
+    from headrace.engines.base import ModelSettings
+    from headrace.models.registry import Registry
+
+app = typer.Typer(help="Fetch, register and list models.", no_args_is_help=True, rich_markup_mode=None)
+
+ContextOption = Annotated[int | None, typer.Option("--context", help="Tokens of context per slot. Default 4096.")]
+SlotsOption = Annotated[int, typer.Option("--slots", help="Requests in flight on a replica.")]
+ThreadsOption = Annotated[int, typer.Option("--threads", help="Threads, and so cores, of a replica.")]
+MaxTokensOption = Annotated[
+    int | None, typer.Option("--default-max-tokens", help="Output limit of requests that name none.")
+]
+
+
+@app.command()
+def pull(
+    name: Annotated[str, typer.Argument(help="A model of the catalogue, such as smollm2-135m-instruct.")],
+    *,
+    variant: Annotated[str | None, typer.Option("--variant", help="Quantisation, such as Q8_0 or Q4_1.")] = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Fetch a model of the catalogue into the cache folder, checked by its SHA-256. Does nothing if it is there."""
+    from headrace.models.pull import pull as fetch  # noqa: PLC0415
+
+    path = fetch(name, variant=variant) if json_output or not sys.stderr.isatty() else _pull_with_bar(name, variant)
+    if json_output:
+        print_json({"model": name, "path": str(path), "bytes": path.stat().st_size})
+    else:
+        console().print(f"{name} is at {path}", markup=False)
+
+
+def _pull_with_bar(name: str, variant: str | None) -> Path:
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn  # noqa: PLC0415
+
+    from headrace.models.pull import pull as fetch  # noqa: PLC0415
+
+    words = {
+        "download": "downloading",
+        "extract": "extracting",
+        "convert": "converting",
+        "wait": "waiting for another pull",
+    }
+    columns = (TextColumn("{task.description:<12}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def show(done: int, total: int, what: str) -> None:
+            bar.update(task, completed=done, total=total or None, description=words.get(what, what))
+
+        return fetch(name, variant=variant, progress=show)
+
+
+@app.command()
+def add(
+    name: Annotated[str, typer.Argument(help="The name that endpoints will use.")],
+    *,
+    gguf: Annotated[Path | None, typer.Option("--gguf", metavar="PATH", help="A GGUF file on this machine.")] = None,
+    url: Annotated[
+        str | None, typer.Option("--url", metavar="URL", help="An OpenAI-compatible server that already runs.")
+    ] = None,
+    upstream_model: Annotated[
+        str | None, typer.Option("--upstream-model", help="What that server calls the model.")
+    ] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option("--api-key-env", metavar="NAME", help="Environment variable that holds its key.")
+    ] = None,
+    simulated: Annotated[
+        str | None,
+        typer.Option("--simulated", metavar="JSON", help="The simulated engine, with these arguments; for tests."),
+    ] = None,
+    context: ContextOption = None,
+    slots: SlotsOption = 1,
+    threads: ThreadsOption = 1,
+    default_max_tokens: MaxTokensOption = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Also where a model of this name is registered.")] = False,
+    data_dir: DataDirOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Register a model: a GGUF file, a server that already runs, or the simulated engine."""
+    from headrace.models.registry import DEFAULT_CONTEXT  # noqa: PLC0415
+
+    if sum(given is not None for given in (gguf, url, simulated)) != 1:
+        raise UsageError("give one of --gguf PATH, --url URL and --simulated JSON")
+    model = _registry(data_dir).add(
+        name,
+        gguf=gguf,
+        url=url,
+        simulated=simulated is not None,
+        upstream_model=upstream_model,
+        api_key_env=api_key_env,
+        context=DEFAULT_CONTEXT if context is None else context,
+        slots=slots,
+        threads=threads,
+        default_max_tokens=default_max_tokens,
+        engine_args=_engine_args(simulated),
+        replace=replace,
+    )
+    if json_output:
+        print_json(_told(model))
+    else:
+        console().print(f"{model.name} is registered ({model.engine})", markup=False)
+
+
+@app.command("list")
+def list_models(*, data_dir: DataDirOption = None, json_output: JsonOption = False) -> None:
+    """Models that can be served, and those of the catalogue that were not fetched yet."""
+    from headrace.models.catalogue import CATALOGUE  # noqa: PLC0415
+
+    models = _registry(data_dir).list()
+    known = {model.name for model in models}
+    waiting = [entry for name, entry in sorted(CATALOGUE.items()) if name not in known]
+    if json_output:
+        print_json(
+            {
+                "models": [_told(model) for model in models],
+                "catalogue": [{"name": entry.name, "description": entry.description} for entry in waiting],
+            }
+        )
+        return
+    rows = [
+        [model.name, model.engine, model.context, model.slots, model.threads, model.default_max_tokens, _where(model)]
+        for model in models
+    ]
+    rows += [[entry.name, "", "", "", "", "", f"not fetched: headrace models pull {entry.name}"] for entry in waiting]
+    print_table(
+        ["model", "engine", ">context a slot", ">slots", ">threads", ">default max_tokens", "where"],
+        rows,
+    )
+
+
+@app.command()
+def remove(
+    name: Annotated[str, typer.Argument(help="A registered model.")],
+    *,
+    data_dir: DataDirOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Forget a registered model. Its weights stay where they are."""
+    _registry(data_dir).remove(name)
+    if json_output:
+        print_json({"model": name, "removed": True})
+    else:
+        console().print(f"{name} is no longer registered", markup=False)
+
+
+def _registry(chosen: Path | None) -> Registry:
+    from headrace.models.registry import Registry  # noqa: PLC0415
+
+    return Registry(local_data_dir(chosen).models)
+
+
+def _engine_args(simulated: str | None) -> dict[str, object] | None:
+    if simulated is None:
+        return None
+    import msgspec  # noqa: PLC0415
+
+    try:
+        return msgspec.json.decode(simulated.encode(), type=dict[str, object])
+    except msgspec.DecodeError as error:
+        raise UsageError(f"--simulated takes a JSON object of engine arguments: {error}") from None
+
+
+def _told(model: ModelSettings) -> object:
+    import msgspec  # noqa: PLC0415
+
+    return msgspec.to_builtins(model)
+
+
+def _where(model: ModelSettings) -> str:
+    return model.path or model.url or "nowhere: simulated"
