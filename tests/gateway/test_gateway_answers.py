@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from gateway_rig import PROGRESS, RAW, Script, answer, chat_body, event, rig
+from gateway_rig import PROGRESS, RAW, SSE, FakeEngine, Script, answer, chat_body, event, rig
 
 from headrace.gateway.snapshot import Traits
 from headrace.journal.records import Reserved, Settled
@@ -251,22 +251,30 @@ async def test_text_is_estimated_better_after_the_engine_has_counted_some() -> N
     assert estimates[-1] == pytest.approx(2000, rel=0.1)
 
 
-async def test_the_usage_is_found_however_the_stream_is_cut() -> None:
+@BOTH
+async def test_the_usage_is_found_however_the_stream_is_cut(traits: Traits) -> None:
     script = Script(("a", "b"))
 
-    async def in_bytes(engine: object, exchange: Exchange, body: dict[str, Any]) -> None:
-        exchange.start(200, [(b"content-type", b"text/event-stream")])
-        events = [event(script.piece(body, text)) for text in script.pieces]
-        for byte in b"".join([*events, *script.end(body)]):
+    async def in_bytes(engine: FakeEngine, exchange: Exchange, body: dict[str, Any]) -> None:
+        exchange.start(200, [SSE])
+        pieces = [script.piece(body, text) for text in script.pieces]
+        if engine.traits.stream_upstream:
+            timed = [script.timed(piece, said) for said, piece in enumerate(pieces, start=1)]
+            events = [script.progress(body, 0), script.progress(body, 11), *timed, *script.progress_end(body)]
+        else:
+            events = [*map(event, pieces), *script.end(body)]
+        for byte in b"".join(events):
             exchange.write(bytes([byte]))
             await asyncio.sleep(0)
         exchange.finish()
 
-    async with rig(RAW) as r:
+    async with rig(traits) as r:
         r.engines[0].behave = in_bytes
         got = await r.chat(stream=True)
         settled = r.journal()[-1]
     assert isinstance(settled, Settled)
     assert (settled.output_tokens, settled.exact) == (2, True)
     assert b"usage" not in got.body
+    assert b"prompt_progress" not in got.body
+    assert [members["choices"][0]["delta"] for members in got.events[:2]] == [{"content": "a"}, {"content": "b"}]
     assert got.events[-1] == "[DONE]"

@@ -8,9 +8,14 @@ from contextlib import asynccontextmanager, contextmanager
 
 import openai
 import pytest
-from gateway_rig import PROGRESS, QUERY_KEY, RAW, Rig, answer, endpoint_view, rig
+from databricks.sdk import WorkspaceClient
+from databricks.sdk.errors import BadRequest, NotFound
+from databricks.sdk.service.serving import ChatMessage, ChatMessageRole
+from gateway_rig import JSON, PROGRESS, QUERY_KEY, RAW, Rig, answer, endpoint_view, rig
 
 from headrace.gateway.snapshot import Traits
+from headrace.journal.records import Reserved
+from headrace.wire.server import Exchange, Server
 
 BOTH = pytest.mark.parametrize("traits", [RAW, PROGRESS], ids=["raw", "progress"])
 HELLO = [{"role": "user", "content": "hello"}]
@@ -134,6 +139,34 @@ async def test_a_refused_client_comes_back_when_it_was_told_to_and_counts_once(
         last = await r.controller.tick(lambda tick: tick.endpoints[0].completed == 1)
         assert last.endpoints[0].arrivals == 2
         assert last.endpoints[0].offered_work < 2 * first.endpoints[0].offered_work
+
+
+async def test_the_databricks_client_queries_an_endpoint() -> None:
+    async def config(exchange: Exchange) -> None:
+        exchange.respond(200, [JSON], b"{}")
+
+    def query(r: Rig) -> tuple[str | None, str]:
+        client = WorkspaceClient(host=r.url, token=QUERY_KEY)
+        hello = [ChatMessage(role=ChatMessageRole.USER, content="hello")]
+        got = client.serving_endpoints.query(
+            "smollm2", messages=hello, max_tokens=5, client_request_id="c-1", usage_context={"team": "blue"}
+        )
+        with pytest.raises(BadRequest, match="expected 1 to 4095"):
+            client.serving_endpoints.query("smollm2", messages=hello, max_tokens=10**6)
+        with pytest.raises(NotFound):
+            client.serving_endpoints.query("nothing", messages=hello)
+        assert got.choices is not None
+        assert got.choices[0].message is not None
+        return got.choices[0].message.content, str(got.served_model_name)
+
+    async with rig(RAW) as r:
+        server = Server(config)
+        await server.listen(path=str(r.controller.http_path))
+        assert await asyncio.to_thread(query, r) == ("Hello world", "smollm2-1")
+        await server.close()
+        reserved = r.journal()[0]
+        assert isinstance(reserved, Reserved)
+        assert (reserved.client_request_id, reserved.usage_context) == ("c-1", {"team": "blue"})
 
 
 async def test_two_hundred_requests_at_once_are_each_answered_and_booked_once() -> None:

@@ -160,7 +160,18 @@ async def test_a_gateway_that_was_cut_off_for_long_honours_no_key(monkeypatch: p
 
 async def test_a_wrong_method_is_told_the_right_one() -> None:
     async with rig(RAW) as r:
-        assert "takes POST" in check_error(await r.get(CHAT), 405)["message"]
+        got = await r.get(CHAT)
+        assert "takes POST" in check_error(got, 405)["message"]
+        assert got.headers["allow"] == "POST"
+
+
+async def test_bytes_that_are_no_request_get_the_same_error_body() -> None:
+    async with rig(RAW) as r:
+        for head, status in ((b"nonsense\r\n\r\n", 400), (b"GET / HTTP/1.1\r\nx: " + b"y" * 70_000, 431)):
+            client = await r.connect()
+            client.writer.write(head)
+            check_error(await client.answer(), status)
+            client.close()
 
 
 async def test_a_full_queue_is_a_429_that_says_when_to_come_back() -> None:

@@ -75,6 +75,7 @@ class Account:
         self._queue_s = dispatch.queued_s
         self._line.replica = dispatch.replica
         self.meter = Meter()
+        self._entity = self.endpoint.entity  # an update may have come while it waited
         call, now = self._call, self._loop.time()
         self._streamed_at = self._progressed_at = now
         record = Reserved(

@@ -100,7 +100,7 @@ class App:
         key = self._live.authenticate(request.header(b"authorization"))
         line.key = key.id
         if request.method != "POST":
-            raise ApiError(405, f"{request.path} takes POST, not {request.method}")
+            raise ApiError(405, f"{request.path} takes POST, not {request.method}", allow="POST")
         if self.draining:
             raise ApiError(503, "the server is stopping", code="stopping", retry_after_s=1.0)
         call = understand(request, route, key, self._live.endpoints)
@@ -116,7 +116,7 @@ class App:
         key = self._live.authenticate(exchange.request.header(b"authorization"))
         line.key = key.id
         if exchange.request.method != "GET":
-            raise ApiError(405, f"{exchange.request.path} takes GET, not {exchange.request.method}")
+            raise ApiError(405, f"{line.path} takes GET, not {line.method}", allow="GET")
         names = sorted(self._live.endpoints)
         answer: dict[str, Any] = {"object": "list", "data": [_model(name) for name in names]}
         if name is not None:

@@ -31,6 +31,12 @@ _BY_STATUS = {
     503: _Names("TEMPORARILY_UNAVAILABLE", "server_error", "unavailable"),
     504: _Names("DEADLINE_EXCEEDED", "server_error", "engine_timeout"),
 }
+_OTHER_BAD_REQUEST = _Names("BAD_REQUEST", "invalid_request_error", "bad_request")
+_OTHER_FAILURE = _Names("INTERNAL_ERROR", "server_error", "not_supported")
+
+
+def _names(status: int) -> _Names:
+    return _BY_STATUS.get(status) or (_OTHER_BAD_REQUEST if status < 500 else _OTHER_FAILURE)
 
 
 class ApiError(Exception):
@@ -44,16 +50,19 @@ class ApiError(Exception):
         code: str | None = None,
         param: str | None = None,
         retry_after_s: float | None = None,
+        allow: str | None = None,
     ) -> None:
+        """``allow``: the method that a 405 says is the right one."""
         super().__init__(message)
         self.status = status
         self.message = message
-        self.code = code or _BY_STATUS[status].code
+        self.code = code or _names(status).code
         self.param = param
         self.retry_after_s = retry_after_s
+        self.allow = allow
 
     def fields(self) -> dict[str, object]:
-        names = _BY_STATUS[self.status]
+        names = _names(self.status)
         return {
             "error_code": names.error_code,
             "message": self.message,
@@ -72,6 +81,8 @@ class ApiError(Exception):
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """``Retry-After`` in whole seconds, rounded up, and the exact ``retry-after-ms``, where that is known."""
+        if self.allow is not None:
+            return [(b"allow", self.allow.encode())]
         if self.retry_after_s is None:
             return []
         milliseconds = max(1, math.ceil(self.retry_after_s * 1000))

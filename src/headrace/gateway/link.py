@@ -17,6 +17,8 @@ from headrace.gateway.live import Live
 from headrace.gateway.snapshot import Ack, Hello, Snapshot, Tick
 
 TICK_S = 0.5
+SHORTEST_TICK_S = 0.02
+"""Between ticks, however many requests ask for a replica at once."""
 RECONNECT_S = 0.5
 LARGEST_SNAPSHOT = 64 * 1024 * 1024
 """Bytes: room for tens of thousands of keys and replicas."""
@@ -61,6 +63,8 @@ class Link:
                 writer.write(_encode(Ack(version=live.version)) + b"\n")
         except (OSError, ValueError) as error:
             log.warning("the link to the controller broke", extra={"fields": {"reason": str(error)}})
+        except Exception:
+            log.exception("a snapshot could not be applied")
         else:
             log.warning("the controller closed the link")
         finally:
@@ -71,6 +75,7 @@ class Link:
     async def _tick(self, live: Live, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):  # the reading side notices, and says so
             while True:
+                self._nudged.clear()
                 endpoints, replicas = live.ticks()
                 tick = Tick(
                     gateway=self._gateway_id,
@@ -81,7 +86,7 @@ class Link:
                 )
                 writer.write(_encode(tick) + b"\n")
                 await writer.drain()
-                self._nudged.clear()
+                await asyncio.sleep(SHORTEST_TICK_S)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(TICK_S):
                         await self._nudged.wait()

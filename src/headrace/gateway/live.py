@@ -36,8 +36,6 @@ class Live:
             fields = {"version": snapshot.version, "newest": self.version}
             log.warning("an old snapshot was ignored", extra={"fields": fields})
             return
-        self.version = snapshot.version
-        self.restored = snapshot.restored
         self._keys = Keys(snapshot.keys)
         by_entity: dict[str, list[ReplicaView]] = {}
         for replica in snapshot.replicas:
@@ -55,6 +53,8 @@ class Live:
         for endpoint in before.values():
             endpoint.remove()
             self._removed.append(endpoint)
+        self.restored = snapshot.restored
+        self.version = snapshot.version
 
     def connected(self) -> None:
         """The controller can revoke keys."""
