@@ -170,13 +170,14 @@ class Reconciler:
         if self._first_look:
             self._lose(seen.keys(), now_ms)
         for replica in sorted(self._roster.all(), key=lambda r: _newest_ms(seen.get(r.id))):
-            ready_ms = replica.ready_ms
+            phase, ready_ms = replica.phase, replica.ready_ms
             at_ms = replica.observe(seen.get(replica.id), now_ms)
             if at_ms is not None:
                 self._roster.save(replica)
-                served_ms = at_ms - ready_ms if ready_ms is not None else 0
-                self._tell_of(replica, at_ms, served_ms, seen.get(replica.id))
-                self._note_capacity(replica.endpoint_id, at_ms)
+                if replica.phase is not phase:
+                    served_ms = at_ms - ready_ms if ready_ms is not None else 0
+                    self._tell_of(replica, at_ms, served_ms, seen.get(replica.id))
+                    self._note_capacity(replica.endpoint_id, at_ms)
             elif replica.phase is Phase.READY and ready_ms is not None:
                 self.watch(replica.endpoint_id).backoff.steady(now_ms - ready_ms)
         for stranger in seen.values():

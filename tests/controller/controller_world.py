@@ -1,0 +1,264 @@
+"""A controller without processes: a toy fleet, toy gateways, and a clock that the test turns."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from headrace.controller.config import ControllerConfig
+from headrace.controller.controller import Controller
+from headrace.controller.endpoint import Endpoint, Options
+from headrace.controller.offers import Asked
+from headrace.controller.reconcile import Clock
+from headrace.engines.base import EngineTraits, ModelSettings
+from headrace.fleet.base import FleetError, FleetReplica
+from headrace.gateway.snapshot import Ack, EndpointTick, Hello, ReplicaTick, Snapshot, Tick
+from headrace.models.registry import Registry
+from headrace.paths import DataDir
+from headrace.policy.work import RAW_TOKENS
+from headrace.profiles.files import save
+from headrace.profiles.profile import Profile
+
+T0_MS = 1_700_000_000_000
+CHUNK = 1000
+"""A reference request takes 2.3 s, so demand is seen within the shortest window, 10 s."""
+NULL = {"null": True}
+"""The simulated engine's mode without timing."""
+
+
+class TurnedClock:
+    """Both clocks, turned by hand."""
+
+    def __init__(self, ms: int = T0_MS) -> None:
+        self.ms = ms
+
+    def now(self) -> float:
+        return self.ms / 1000
+
+    def now_ms(self) -> int:
+        return self.ms
+
+
+class ToyFleet:
+    """Replicas that load, serve and crash when they are told to."""
+
+    def __init__(self, clock: TurnedClock, places: int) -> None:
+        self.clock = clock
+        self.places = places
+        self.seen: dict[str, FleetReplica] = {}
+        self.ready_at_once = False
+        self.refuses: str | None = None
+        """Why no replica can be started, where that is so."""
+        self.started = 0
+
+    def living(self) -> list[str]:
+        return [replica.id for replica in self.seen.values() if replica.state != "exited"]
+
+    def capacity(self, model: ModelSettings) -> int:
+        return self.places // model.threads
+
+    def room(self, model: ModelSettings) -> int:
+        return (self.places - len(self.living())) // model.threads
+
+    def replicas(self) -> tuple[FleetReplica, ...]:
+        return tuple(self.seen.values())
+
+    async def start(
+        self, replica: str, model: ModelSettings, *, labels: Mapping[str, str] | None = None
+    ) -> FleetReplica:
+        if self.refuses is not None:
+            raise FleetError(self.refuses)
+        assert self.room(model) > 0
+        self.started += 1
+        self.seen[replica] = FleetReplica(
+            id=replica, state="loading", url=None, secret="s", started_ms=self.clock.ms, labels=dict(labels or {})
+        )
+        if self.ready_at_once:
+            self.load(replica)
+        return self.seen[replica]
+
+    async def stop(self, replica: str) -> None:
+        self._end(replica, 0, "")
+
+    def load(self, *replicas: str) -> None:
+        """Those that load have loaded: the named, or all."""
+        for name in replicas or [r.id for r in self.seen.values() if r.state == "loading"]:
+            self.seen[name] = replace(
+                self.seen[name], state="ready", url=f"http://127.0.0.1/{name}", ready_ms=self.clock.ms, load_s=1.0
+            )
+
+    def crash(self, *replicas: str) -> None:
+        """The named, or all that live."""
+        for name in replicas or self.living():
+            self._end(name, -9, "ended by SIGKILL")
+
+    def forget(self) -> None:
+        """As after a start of the machine."""
+        self.seen.clear()
+
+    def _end(self, name: str, code: int, error: str) -> None:
+        self.seen[name] = replace(
+            self.seen[name],
+            state="exited",
+            url=None,
+            exited_ms=self.clock.ms,
+            exit_code=code,
+            error=error or None,
+            tail="the last words",
+        )
+
+
+class ToyGateway:
+    """One gateway: it acknowledges what it is told to, and reports what a test wants it to have counted."""
+
+    def __init__(self, world: World, name: str = "g1") -> None:
+        self.world = world
+        self.name = name
+        self.counters: dict[str, EndpointTick] = {}
+        self.on_replica: dict[str, int] = {}
+        self.version = 0
+        world.controller.gateways.hello(Hello(gateway=name, pid=1))
+
+    def ack(self) -> None:
+        self.version = self.world.snapshot.version
+        self.world.controller.gateways.ack(self.name, Ack(version=self.version))
+
+    def offer(self, endpoint: Endpoint, *, work: float = 0.0, **gauges: Any) -> None:
+        """Count more offered work, and set gauges."""
+        before = self.counters.get(endpoint.id) or empty_tick(endpoint.id)
+        arrivals = before.arrivals + (1 if work else 0)
+        self.counters[endpoint.id] = msgspec.structs.replace(
+            before, arrivals=arrivals, offered_work=before.offered_work + work, **gauges
+        )
+
+    def report(self) -> bool:
+        tick = Tick(
+            gateway=self.name,
+            at_ms=self.world.clock.ms,
+            version=self.version,
+            endpoints=tuple(self.counters.values()),
+            replicas=tuple(ReplicaTick(name, count, 0.0, 0, 0) for name, count in self.on_replica.items()),
+        )
+        controller = self.world.controller
+        controller.gateways.tick(self.name, tick, self.world.clock.now())
+        return controller.reconciler.heard(tick)
+
+
+def empty_tick(endpoint_id: str) -> EndpointTick:
+    zeros = {name: 0 for name in EndpointTick.__struct_fields__ if name != "endpoint"}
+    return msgspec.convert({"endpoint": endpoint_id, **zeros}, EndpointTick)
+
+
+class World:
+    """A controller, with the ways to bring about what happens to one."""
+
+    def __init__(self, folder: Path, *, places: int = 4, ms: int = T0_MS) -> None:
+        self.data = DataDir(folder)
+        self.data.create()
+        self.clock = TurnedClock(ms)
+        self.fleet = ToyFleet(self.clock, places)
+        self.config = ControllerConfig(data_dir=str(folder), price_micro=3_600_000)
+        self.controller = self._controller()
+
+    def _controller(self) -> Controller:
+        controller = Controller(self.config, self.fleet, clock=Clock(now=self.clock.now, now_ms=self.clock.now_ms))
+        controller.reconciler._traits_of = lambda model: EngineTraits()
+        return controller
+
+    def restart(self) -> None:
+        """The controller dies without a word; the fleet lives."""
+        self.controller.database.close()
+        self.controller = self._controller()
+
+    @property
+    def snapshot(self) -> Snapshot:
+        assert self.controller.link.snapshot is not None
+        return self.controller.link.snapshot
+
+    def model(self, name: str = "toy", *, chunk: int = CHUNK, threads: int = 1, status: str = "measured") -> str:
+        settings = Registry(self.data.models).add(name, simulated=True, threads=threads, replace=True, engine_args=NULL)
+        save(self.data.profiles / f"{name}.json", profile_of(settings, chunk, status))
+        return name
+
+    def create(
+        self,
+        name: str,
+        low: int,
+        high: int,
+        *,
+        model: str = "toy",
+        scale_to_zero: bool | None = None,
+        options: Options | None = None,
+    ) -> Endpoint:
+        """An endpoint of ``low`` to ``high`` chunks."""
+        zero = low == 0 if scale_to_zero is None else scale_to_zero
+        asked = Asked(
+            name=None,
+            model=model,
+            version=None,
+            min_tokens_s=low * CHUNK,
+            max_tokens_s=high * CHUNK,
+            scale_to_zero=zero,
+        )
+        return self.controller.endpoints.create(name, asked, creator="test", options=options or Options())
+
+    def update(self, name: str, low: int, high: int, *, model: str = "toy") -> Endpoint:
+        asked = Asked(
+            name=None,
+            model=model,
+            version=None,
+            min_tokens_s=low * CHUNK,
+            max_tokens_s=high * CHUNK,
+            scale_to_zero=low == 0,
+        )
+        return self.controller.endpoints.update(name, asked)
+
+    def get(self, name: str) -> Endpoint:
+        return self.controller.endpoints.get(name)
+
+    async def step(self, seconds: float = 0.0) -> None:
+        """Let time pass, then one look; what it started beside itself has ended when this returns."""
+        self.clock.ms += int(seconds * 1000)
+        await self.controller.reconciler.step()
+        await asyncio.gather(*self.controller.reconciler._stops.values())
+
+    def kinds(self) -> list[str]:
+        return [event.kind for event in self.controller.events.list(limit=1000)]
+
+    def phases(self, name: str) -> list[str]:
+        return sorted(replica.phase.value for replica in self.controller.roster.of(self.get(name).id))
+
+
+def profile_of(model: ModelSettings, chunk: int, status: str = "measured") -> Profile:
+    return msgspec.convert(
+        {
+            "id": f"{model.name}-{chunk}-{status}",
+            "model": model.name,
+            "model_version": model.version,
+            "model_sha256": model.sha256,
+            "engine": model.engine,
+            "engine_version": None,
+            "status": status,
+            "chunk": chunk,
+            "chunk_mean": chunk,
+            "chunk_low": chunk,
+            "chunk_high": chunk,
+            "slots": model.slots,
+            "weights": msgspec.to_builtins(RAW_TOKENS),
+            "fit_error": 0.0,
+            "shapes": [],
+            "replicas_loaded": 1,
+            "start_s": None,
+            "memory_bytes": None,
+            "hardware": None,
+            "measured_at": None,
+            "duration_s": 0.0,
+            "method": "invented by a test",
+        },
+        Profile,
+    )
