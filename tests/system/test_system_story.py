@@ -109,6 +109,7 @@ def test_load_beyond_one_chunk_brings_the_second_and_its_end_takes_it_back(
         workspace.serving_endpoints.create_and_wait(
             "story",
             config=EndpointCoreConfigInput(
+                name="story",
                 served_entities=[
                     ServedEntityInput(
                         entity_name=smollm2.name,
