@@ -1,0 +1,134 @@
+"""The first endpoint of a new server, and its measurement."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from controller_world import CHUNK, ToyGateway, World
+
+from headrace.config import FirstEndpoint
+from headrace.controller.bootstrap import (
+    GAVE_UP,
+    MOST_ATTEMPTS,
+    Outcome,
+    first_endpoint,
+    measure_first,
+    to_measure,
+)
+
+FIRST = FirstEndpoint(name="a", model="toy")
+
+
+async def world_with_first(folder: Path, *, places: int = 2, status: str = "provisional") -> World:
+    world = World(folder / "data", places=places)
+    world.model(status=status)
+    world.fleet.ready_at_once = True
+    await first_endpoint(world.controller, FIRST)
+    await world.step()
+    await world.step()
+    return world
+
+
+def measuring(world: World, *during: Callable[[], object]) -> Callable[[str, Path], Awaitable[Outcome]]:
+    """A measurement that takes no time; in its n-th attempt ``during[n]`` happens meanwhile."""
+    attempts = list(during)
+
+    async def measure(model: str, data_dir: Path) -> Outcome:
+        assert "a" in world.controller.measuring
+        if attempts:
+            attempts.pop(0)()
+        world.model(chunk=700, status="quick")
+        return Outcome(0, "")
+
+    return measure
+
+
+@pytest.mark.parametrize(("places", "most"), [(1, 1), (2, 2), (8, 2)])
+async def test_a_new_server_sells_one_to_two_chunks_as_its_cores_allow(tmp_path: Path, places: int, most: int) -> None:
+    world = await world_with_first(tmp_path, places=places)
+    entity = world.get("a").target.entity
+    assert (entity.min_chunks, entity.max_chunks, entity.profile_status) == (1, most, "provisional")
+
+
+async def test_a_server_that_had_an_endpoint_makes_none(tmp_path: Path) -> None:
+    world = await world_with_first(tmp_path)
+    world.controller.endpoints.delete("a")
+    await first_endpoint(world.controller, FIRST)
+    assert world.controller.store.endpoints() == []
+
+
+async def test_a_model_that_is_not_there_is_an_event_and_no_end_of_the_server(tmp_path: Path) -> None:
+    world = World(tmp_path / "data")
+    await first_endpoint(world.controller, FIRST)
+    await world.step()
+    assert world.kinds() == ["first_endpoint_refused"]
+    assert world.snapshot.restored
+
+
+async def test_what_was_measured_becomes_a_new_config_with_the_same_chunk_counts(tmp_path: Path) -> None:
+    world = await world_with_first(tmp_path)
+    running = world.fleet.living()
+    await measure_first(world.controller, world.get("a"), measuring(world))
+    await world.step()
+    config = world.get("a").active
+    assert config is not None
+    assert (config.version, config.entity.chunk, config.entity.min_chunks, config.entity.max_chunks) == (2, 700, 1, 2)
+    assert config.entity.profile_status == "quick"
+    assert world.fleet.living() == running, "the same replicas serve on"
+    assert "config_measured" in world.kinds()
+    assert world.controller.measuring == set()
+    assert to_measure(world.controller, FIRST) is None
+
+
+async def test_a_measurement_that_requests_spoiled_is_made_again(tmp_path: Path) -> None:
+    world = await world_with_first(tmp_path)
+    gateway = ToyGateway(world)
+    gateway.offer(world.get("a"))
+    gateway.report()
+
+    def chat() -> None:
+        gateway.offer(world.get("a"), work=10.0, dispatched=1)
+        gateway.report()
+
+    await measure_first(world.controller, world.get("a"), measuring(world, chat))
+    assert world.get("a").target.entity.chunk == 700
+    assert world.kinds().count("measuring_spoiled") == 1
+
+
+async def test_after_three_spoiled_measurements_the_provisional_figures_stay(tmp_path: Path) -> None:
+    world = await world_with_first(tmp_path)
+    gateway = ToyGateway(world)
+    gateway.offer(world.get("a"))
+    gateway.report()
+    served = 0
+
+    def chat() -> None:
+        nonlocal served
+        served += 1
+        gateway.offer(world.get("a"), work=10.0, dispatched=served)
+        gateway.report()
+
+    await measure_first(world.controller, world.get("a"), measuring(world, *[chat] * MOST_ATTEMPTS))
+    assert world.get("a").target.entity.chunk == CHUNK
+    assert world.kinds().count(GAVE_UP) == 1
+    assert not (world.data.profiles / "toy.json").exists(), "a spoiled profile is sold to nobody"
+    assert to_measure(world.controller, FIRST) is None, "nor is it tried at every start"
+
+
+async def test_a_measurement_that_fails_says_why(tmp_path: Path) -> None:
+    world = await world_with_first(tmp_path)
+
+    async def fails(model: str, data_dir: Path) -> Outcome:
+        return Outcome(1, "no engine here")
+
+    await measure_first(world.controller, world.get("a"), fails)
+    messages = [event.message for event in world.controller.events.list() if event.kind == GAVE_UP]
+    assert "no engine here" in messages[0]
+
+
+async def test_a_restart_in_the_middle_of_a_measurement_measures_again(tmp_path: Path) -> None:
+    world = await world_with_first(tmp_path)
+    world.restart()
+    assert to_measure(world.controller, FIRST) == world.get("a")
