@@ -23,10 +23,9 @@ def status(
         server = connect(url, api_key, data_dir)
         told = server.get("/api/headrace/v1/status")
     except ServerGone as gone:
-        reason = f"{gone}{_traces(local_data_dir(data_dir))}"
+        reason = str(gone) if url else f"{gone}{_traces(local_data_dir(data_dir))}"
         if json_output:
             print_json({"running": False, "problems": [reason]})
-            raise CommandError(reason) from None
         raise CommandError(reason) from None
     if json_output:
         print_json({"running": True, **told})

@@ -1,0 +1,265 @@
+// The page: asks for a key, then shows what the REST API tells, again and again. It computes nothing but means and
+// positions on the chart, and marks everything as old when the server does not answer.
+import { drawChart, mergePoints } from "/static/chart.js";
+
+const API = "/api/headrace/v1";
+const KEY = "headrace.key";
+const POLL_MS = 1000;
+const ANSWER_WITHIN_MS = 5000;
+const SHOWN_S = 300;
+const MEAN_S = 15;
+const EVENTS_SHOWN = 30;
+const SLOW_EVERY = 5; // the bill needs the ledger, so it is asked for on every fifth poll
+
+const $ = (id) => document.getElementById(id);
+
+const page = { chosen: null, points: new Map(), bills: null, poll: 0, lastMs: null, generation: 0 };
+
+class Refused extends Error {}
+
+async function ask(path) {
+  const answer = await fetch(API + path, {
+    headers: { Authorization: `Bearer ${sessionStorage.getItem(KEY)}` },
+    cache: "no-store",
+    signal: AbortSignal.timeout(ANSWER_WITHIN_MS),
+  });
+  if (answer.status === 401 || answer.status === 403) {
+    const body = await answer.json().catch(() => ({}));
+    throw new Refused(body.message || "the server refused the key");
+  }
+  if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
+  return answer.json();
+}
+
+async function poll(generation) {
+  if (generation !== page.generation) return;
+  if (!document.hidden) {
+    try {
+      await refresh();
+      live();
+    } catch (error) {
+      if (error instanceof Refused) return askForKey(error.message);
+      gone(error);
+    }
+  }
+  setTimeout(poll, POLL_MS, generation);
+}
+
+async function refresh() {
+  const [status, events] = await Promise.all([ask("/status"), ask(`/events?limit=${EVENTS_SHOWN}`)]);
+  if (page.poll++ % SLOW_EVERY === 0) page.bills = await ask("/bill");
+  const endpoints = status.endpoints;
+  if (!endpoints.some((one) => one.name === page.chosen)) page.chosen = endpoints[0]?.name ?? null;
+  const endpoint = endpoints.find((one) => one.name === page.chosen);
+  if (endpoint) {
+    const known = page.points.get(endpoint.id) ?? [];
+    const missing = known.length ? Math.ceil((status.now_ms - known.at(-1).at_ms) / 1000) + 2 : Infinity;
+    const seconds = Math.min(SHOWN_S + MEAN_S, Math.max(3, missing));
+    const series = await ask(`/series?endpoint=${encodeURIComponent(endpoint.name)}&seconds=${seconds}`);
+    page.points.set(endpoint.id, mergePoints(known, series.points, SHOWN_S + MEAN_S));
+  }
+  show(status, endpoint, events.events);
+}
+
+function show(status, endpoint, events) {
+  $("ask").hidden = true;
+  $("view").hidden = $("forget").hidden = false;
+  showProblems(status.problems);
+  showTabs(status.endpoints);
+  $("none").hidden = status.endpoints.length > 0;
+  $("endpoint").hidden = !endpoint;
+  if (endpoint) showEndpoint(endpoint, status.now_ms);
+  rows($("events"), events.toReversed(), (event) => [
+    [time(event.at_ms), "nowrap"],
+    [event.endpoint ?? "", "nowrap"],
+    [event.kind.replaceAll("_", " "), "nowrap"],
+    [event.message],
+  ]);
+}
+
+function showProblems(problems) {
+  $("problems").hidden = problems.length === 0;
+  $("problems").replaceChildren(...problems.map((problem) => element("p", problem)));
+}
+
+function showTabs(endpoints) {
+  const names = endpoints.map((one) => one.name).join(" ");
+  const nav = $("endpoints");
+  if (nav.dataset.names !== names) {
+    nav.dataset.names = names;
+    const several = endpoints.length > 1 ? endpoints : [];
+    nav.replaceChildren(...several.map((one) => {
+      const button = element("button", one.name);
+      button.type = "button";
+      button.addEventListener("click", () => {
+        page.chosen = one.name;
+        page.generation += 1;
+        poll(page.generation);
+      });
+      return button;
+    }));
+  }
+  for (const button of nav.children) button.setAttribute("aria-pressed", String(button.textContent === page.chosen));
+}
+
+const STATE_CLASS = { ready: "good", starting: "warn", asleep: "", degraded: "warn", failed: "bad" };
+const PROFILE_WORDS = {
+  provisional: "provisional profile: not measured here yet",
+  quick: "quick profile",
+  measured: "measured profile",
+};
+
+function showEndpoint(endpoint, nowMs) {
+  $("name").textContent = endpoint.name;
+  badge($("state"), endpoint.state, STATE_CLASS[endpoint.state] ?? "");
+  const labels = [[PROFILE_WORDS[endpoint.profile_status] ?? endpoint.profile_status,
+    endpoint.profile_status === "provisional" ? "warn" : ""]];
+  if (endpoint.measuring) labels.push(["being measured now", "warn"]);
+  if (endpoint.simulated) labels.push(["simulated engine", "warn"]);
+  if (endpoint.config_update === "IN_PROGRESS") labels.push(["config update in progress", "warn"]);
+  $("labels").replaceChildren(...labels.map(([words, kind]) => badge(element("span", ""), words, kind)));
+  $("model").textContent = `${endpoint.model} version ${endpoint.model_version} on ${endpoint.engine}, ` +
+    `config version ${endpoint.config_version}, ${endpoint.slots} in flight per replica`;
+  showRange(endpoint);
+  showNow(endpoint);
+  const text = drawChart($("chart"), page.points.get(endpoint.id) ?? [], {
+    chunk: endpoint.chunk, nowMs, shownS: SHOWN_S, meanS: MEAN_S,
+  });
+  $("chart-text").textContent = text;
+  rows($("replicas"), endpoint.replicas, (replica) => [
+    [replica.id],
+    [replica.message ? `${replica.state}: ${replica.message}` : replica.state],
+    [`${replica.in_flight} of ${replica.slots}`, "number"],
+    [replica.cpus.join(", ") || "any"],
+    [time(replica.draining_ms ?? replica.ready_ms ?? replica.created_ms), "nowrap"],
+  ]);
+}
+
+function showRange(endpoint) {
+  const kinds = [
+    ...Array(endpoint.chunks_ready).fill("ready"),
+    ...Array(endpoint.chunks_draining).fill("draining"),
+    ...Array(endpoint.chunks_loading).fill("loading"),
+  ];
+  const boxes = Math.max(endpoint.max_chunks, kinds.length);
+  $("chunks").replaceChildren(...Array.from({ length: Math.min(boxes, 200) }, (_, place) => {
+    const box = element("span", "");
+    box.className = `chunk ${kinds[place] ?? ""} ${place < endpoint.min_chunks ? "minimum" : ""}`;
+    return box;
+  }));
+  const moving = [];
+  if (endpoint.chunks_loading) moving.push(`${endpoint.chunks_loading} loading`);
+  if (endpoint.chunks_draining) moving.push(`${endpoint.chunks_draining} draining`);
+  $("range").textContent =
+    `${number(endpoint.min_tokens_s)} to ${number(endpoint.max_tokens_s)} reference tokens/s: ` +
+    `${endpoint.min_chunks} to ${endpoint.max_chunks} chunks of ${number(endpoint.chunk)}. ` +
+    `${endpoint.chunks_in_use} in use${moving.length ? ` (${moving.join(", ")})` : ""}, ${endpoint.chunks_billed} billed now.`;
+  $("reason").textContent = endpoint.scaling_reason ? `Last decision: ${endpoint.scaling_reason}` : "";
+}
+
+function showNow(endpoint) {
+  const { rates, gauges } = endpoint;
+  const per = `tokens/s, mean over ${rates.over_s} s`;
+  const bill = page.bills?.bills.find((one) => one.endpoint_id === endpoint.id);
+  const hours = bill ? (bill.chunk_ms / 3_600_000).toFixed(4) : "";
+  tiles($("now"), [
+    ["input", number(rates.input_tokens_s, 1), per],
+    ["output", number(rates.output_tokens_s, 1), per],
+    ["input + output", number(rates.total_tokens_s, 1), per],
+    ["reference, served", number(rates.reference_tokens_s, 1), per],
+    ["reference, offered", number(rates.offered_reference_tokens_s, 1), per],
+    ["waiting in queue", number(gauges.queued), gauges.queued ? `oldest ${gauges.oldest_wait_s.toFixed(1)} s` : "requests"],
+    ["in flight", number(gauges.in_flight), "requests"],
+    ["bill so far", bill ? bill.amount : "–",
+      bill ? `${page.bills.currency}: ${hours} chunk-hours at ${endpoint.price_per_chunk_hour}` : "not billed yet"],
+  ]);
+}
+
+function live() {
+  page.lastMs = Date.now();
+  $("link").dataset.state = "live";
+  $("link").textContent = "live";
+  $("view").classList.remove("stale");
+}
+
+function gone(error) {
+  const since = page.lastMs ? `; what is shown is from ${time(page.lastMs)}` : "";
+  const why = error.name === "TimeoutError" ? "the server does not answer in time"
+    : error instanceof TypeError ? "the server is gone" : error.message;
+  $("link").dataset.state = "gone";
+  $("link").textContent = `${why}${since}`;
+  $("view").classList.add("stale");
+}
+
+function askForKey(complaint) {
+  sessionStorage.removeItem(KEY);
+  page.generation += 1;
+  $("view").hidden = $("forget").hidden = true;
+  $("ask").hidden = false;
+  $("ask-error").textContent = complaint;
+  $("link").dataset.state = "waiting";
+  $("link").textContent = "no key";
+  $("key").focus();
+}
+
+function start() {
+  page.generation += 1;
+  page.poll = 0;
+  poll(page.generation);
+}
+
+// Small pieces. Everything from the server goes in as text, never as markup.
+
+function element(tag, text) {
+  const made = document.createElement(tag);
+  made.textContent = text;
+  return made;
+}
+
+function badge(span, words, kind) {
+  span.textContent = words;
+  span.className = `badge ${kind}`;
+  return span;
+}
+
+function tiles(list, items) {
+  list.replaceChildren(...items.map(([name, value, note]) => {
+    const tile = document.createElement("div");
+    const figure = element("dd", value);
+    figure.append(element("small", note));
+    tile.append(element("dt", name), figure);
+    return tile;
+  }));
+}
+
+function rows(body, items, cells) {
+  body.replaceChildren(...items.map((item) => {
+    const row = document.createElement("tr");
+    row.append(...cells(item).map(([text, kind]) => {
+      const cell = element("td", text);
+      if (kind) cell.className = kind;
+      return cell;
+    }));
+    return row;
+  }));
+}
+
+function number(value, digits = 0) {
+  return value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+}
+
+function time(ms) {
+  return new Date(ms).toLocaleTimeString("en-GB");
+}
+
+$("ask").addEventListener("submit", (event) => {
+  event.preventDefault();
+  sessionStorage.setItem(KEY, $("key").value.trim());
+  $("key").value = "";
+  start();
+});
+$("forget").addEventListener("click", () => askForKey(""));
+document.addEventListener("visibilitychange", () => { if (!document.hidden && sessionStorage.getItem(KEY)) start(); });
+
+if (sessionStorage.getItem(KEY)) start();
+else askForKey("");
