@@ -1,8 +1,9 @@
 """What Headrace costs over the bare engine, and whether the range binds where it should.
 
 Row 1: one fixed replica of the real engine with four slots, a range far above the load; 128/64 requests (64/32 in a
-quick run) from four users in a closed loop, in turn through Headrace and straight to an equal replica on the same core. Ratio of input + output
-tokens/s. Row 2: the same replica behind a range below what it can do; work served over time against the maximum.
+quick run) from four users in a closed loop, in turn through Headrace and straight to an equal replica on the same core:
+the ratio of input + output tokens/s. Row 2: the same replica behind a range below what it can do: work served over time
+against the range's maximum.
 """
 
 from __future__ import annotations

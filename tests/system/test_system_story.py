@@ -12,22 +12,18 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from databricks.sdk import WorkspaceClient
 from databricks.sdk.service.serving import EndpointCoreConfigInput, ServedEntityInput
 from openai import APIStatusError, AsyncOpenAI, OpenAI
 from system_sampler import ReplicaSampler
 from system_server import HEADRACE, Server, clean_environment, until
+from system_simulated import register_simulated
 
 from headrace.engines.base import ModelSettings
-from headrace.models.registry import Registry
 from headrace.policy.billing import HOUR_MS, amount_micro
 from headrace.policy.scaling import replay
-from headrace.profiles.files import save
-from headrace.profiles.fit import MeasuredShape, fit_weights
-from headrace.profiles.profile import IterationTime, Profile
-from headrace.profiles.simulate import replica_seconds, true_chunk
+from headrace.profiles.profile import IterationTime
 
 pytestmark = pytest.mark.system
 
@@ -118,7 +114,7 @@ def test_load_beyond_one_chunk_brings_the_second_and_its_end_takes_it_back(
                         max_provisioned_throughput=2 * chunk,
                         scale_to_zero_enabled=False,
                     )
-                ]
+                ],
             ),
         )
         chat = OpenAI(base_url=f"{server.url}/v1", api_key=server.key).chat.completions.create(
@@ -189,42 +185,6 @@ class RandomArrivals:
         self.summary["output_tokens"] += answer.usage.completion_tokens
 
 
-SHAPES = ((2048, 256), (2048, 8), (1024, 128), (512, 64), (128, 256), (128, 64))
-
-
-def simulated_profile(model: ModelSettings, iteration: IterationTime) -> Profile:
-    """What measuring would find without any error: computed from the model that the simulated engine follows."""
-    chunk = true_chunk(iteration, model.slots)
-    fit = fit_weights(
-        [MeasuredShape(i, o, replica_seconds(iteration, in_flight=model.slots, new=i, out=o)) for i, o in SHAPES]
-    )
-    return Profile(
-        id="simulated-by-test",
-        model=model.name,
-        model_version=model.version,
-        model_sha256=model.sha256,
-        engine=model.engine,
-        engine_version=None,
-        status="measured",
-        chunk=int(chunk),
-        chunk_mean=chunk,
-        chunk_low=chunk,
-        chunk_high=chunk,
-        slots=model.slots,
-        weights=fit.weights,
-        fit_error=fit.error,
-        shapes=(),
-        replicas_loaded=1,
-        start_s=None,
-        memory_bytes=None,
-        hardware=None,
-        measured_at=None,
-        duration_s=0.0,
-        method="computed from the iteration-time model of the simulated engine",
-        simulated=True,
-    )
-
-
 @pytest.mark.parametrize("seed", [1])
 def test_the_same_holds_on_simulated_replicas_of_any_speed(tmp_path: Path, seed: int) -> None:
     draw = random.Random(seed)
@@ -237,11 +197,7 @@ def test_the_same_holds_on_simulated_replicas_of_any_speed(tmp_path: Path, seed:
     slots, most = draw.choice([2, 4]), draw.randint(3, 5)
     data = tmp_path / "data"
     (tmp_path / "headrace.toml").write_text(f'price_per_chunk_hour = "100"\n{TEST_SCALING}')
-    model = Registry(data / "models").add(
-        "sim", simulated=True, slots=slots, engine_args={"iteration": msgspec.to_builtins(iteration)}
-    )
-    profile = simulated_profile(model, iteration)
-    save(data / "profiles" / "sim.json", profile)
+    profile = register_simulated(data, "sim", iteration, slots=slots)
     chunk = profile.chunk
     with Server(data) as server, ReplicaSampler(server) as sampler:
         tokens = ("--min", f"{2 * chunk}", "--max", f"{most * chunk}")
