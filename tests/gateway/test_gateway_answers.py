@@ -195,6 +195,27 @@ async def test_connections_to_a_replica_are_reused_where_it_allows_that() -> Non
     assert connections == 1
 
 
+async def test_a_connection_is_reused_although_its_last_bytes_came_after_the_end_of_the_answer() -> None:
+    script = Script(("a",))
+
+    async def ends_late(engine: FakeEngine, exchange: Exchange, body: dict[str, Any]) -> None:
+        exchange.start(200, [SSE])
+        exchange.write(event(script.piece(body, "a")) + b"".join(script.end(body)))
+        await engine.release.wait()
+        exchange.finish()
+
+    async with rig(RAW) as r:
+        r.engines[0].behave = ends_late
+        client = await r.connect()
+        await client.send("POST", "/v1/chat/completions", chat_body(stream=True))
+        assert (await client.answer()).events[-1] == "[DONE]"
+        r.engines[0].release.set()
+        await r.controller.tick(lambda tick: True)
+        await r.chat(stream=True)
+        assert r.engines[0].connections == 1
+        client.close()
+
+
 async def test_no_connection_is_reused_after_a_stream_where_that_is_not_safe() -> None:
     async with rig(PROGRESS) as r:
         for stream in (True, False, True):

@@ -232,6 +232,33 @@ async def test_an_engines_own_401_is_not_told_as_the_clients() -> None:
         assert (await r.chat()).status == 502
 
 
+@pytest.mark.parametrize("end", ["deleted", "left", "late"])
+async def test_a_request_that_waits_again_after_a_loss_can_still_end_in_any_way(end: str) -> None:
+    async with rig(RAW) as r:
+        r.engines[0].behave = vanish
+        client = await r.connect()
+        await client.send("POST", CHAT, chat_body())
+        await r.controller.tick(lambda tick: tick.endpoints[0].queued == 1)
+        if end == "deleted":
+            await r.publish(endpoints=())
+        elif end == "late":
+            r.endpoint = endpoint_view(queue_deadline_s=0.2, cold_start_deadline_s=0.2)
+            await r.publish(replicas=[])
+        if end == "left":
+            client.close()
+        else:
+            assert (await client.answer()).status == {"deleted": 404, "late": 503}[end]
+        settled = (await r.settled())[-1]
+        assert isinstance(settled, Settled)
+        assert (settled.status, settled.outcome) == {
+            "deleted": (404, "engine_failed"),
+            "left": (499, "client_gone"),
+            "late": (503, "engine_failed"),
+        }[end]
+        assert (settled.input_tokens, settled.output_tokens, settled.work) == (0, 0, 0.0)
+        assert r.kinds() == ["Reserved", "Settled"]
+
+
 # The engine is lost later.
 
 

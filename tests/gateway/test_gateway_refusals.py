@@ -222,7 +222,8 @@ async def test_without_a_replica_before_the_deadline_it_is_a_503() -> None:
         assert r.kinds() == ["Rejected"]
 
 
-async def test_a_request_waits_for_a_replica_and_asks_for_one_at_once() -> None:
+async def test_a_request_waits_for_a_replica_and_asks_for_one_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headrace.gateway.link.TICK_S", 3600.0)
     async with rig(RAW) as r:
         await r.publish(replicas=[])
         client = await r.connect()

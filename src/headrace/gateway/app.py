@@ -43,7 +43,6 @@ class App:
         self._proxy = proxy
         self._limits = limits
         self._flights: set[Flight] = set()
-        self.draining = False
 
     def handle(self, exchange: Exchange) -> Coroutine[Any, Any, None] | None:
         """See ``wire.server.Handler``."""
@@ -89,7 +88,7 @@ class App:
 
     def _health(self, exchange: Exchange, line: AccessLine) -> None:
         """Not in the access log: it is asked every second, by nobody in particular."""
-        waits_for = "the last requests to end: the server is stopping" if self.draining else self._live.waits_for()
+        waits_for = self._live.waits_for()
         state = {"status": "ok"} if waits_for is None else {"status": "unavailable", "waits_for": waits_for}
         headers = [(b"x-request-id", line.id.encode()), JSON, (b"cache-control", b"no-store")]
         exchange.respond(200 if waits_for is None else 503, headers, msgspec.json.encode(state))
@@ -101,8 +100,6 @@ class App:
         line.key = key.id
         if request.method != "POST":
             raise ApiError(405, f"{request.path} takes POST, not {request.method}", allow="POST")
-        if self.draining:
-            raise ApiError(503, "the server is stopping", code="stopping", retry_after_s=1.0)
         call = understand(request, route, key, self._live.endpoints)
         line.endpoint = call.endpoint.view.name
         flight = Flight(exchange, Account(line, self._outbox, call, arrived), call, self._limits)

@@ -58,7 +58,6 @@ class Gateway:
 
     async def drain(self) -> int:
         """Take nothing new, let what is in flight end, cut the rest; returns how many requests were cut."""
-        self._app.draining = True
         self._server.close_listener()
         cut: list[int] = []
         timer = asyncio.get_running_loop().call_later(self._config.drain_s, lambda: cut.append(self._app.cut()))

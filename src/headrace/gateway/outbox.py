@@ -1,8 +1,7 @@
 """Records on their way to the journal, and what happens when the disk does not take them.
 
 A reservation that cannot be written stops its request before anything is sent. The end of a request that has run must
-not be lost: it is kept and tried again, and until it is written no new request is dispatched, which bounds what is kept
-by what was in flight.
+not be lost: it is kept and tried again. What is kept is bounded by what was in flight when the disk was full.
 """
 
 from __future__ import annotations
@@ -27,24 +26,16 @@ class Outbox:
         self._kept: deque[Settled | Rejected] = deque()
         self._loop = asyncio.get_running_loop()
 
-    @property
-    def blocked(self) -> bool:
-        """Ends of requests wait for the disk."""
-        return bool(self._kept)
-
     def reserve(self, record: Reserved) -> None:
         """Raises JournalError: then nothing may be sent."""
-        if self._kept:
-            raise JournalError("earlier records wait for the disk")
         self._writer.append(record)
 
     def note(self, record: Progress) -> None:
         """Progress may be lost: the end of the request says the same and more."""
-        if not self._kept:
-            try:
-                self._writer.append(record)
-            except JournalError as error:
-                log.warning("no progress in the journal", extra={"fields": {"reason": str(error)}})
+        try:
+            self._writer.append(record)
+        except JournalError as error:
+            log.warning("no progress in the journal", extra={"fields": {"reason": str(error)}})
 
     def end(self, record: Settled | Rejected) -> None:
         """Written now, or as soon as the disk takes it."""
