@@ -42,10 +42,12 @@ class Link:
 
     async def start(self, path: Path) -> None:
         self._server = await asyncio.start_unix_server(self._serve, path, limit=LONGEST_LINE)
+        self._path = path
 
     async def close(self) -> None:
         if self._server is not None:
             self._server.close()
+            self._path.unlink(missing_ok=True)
         for connection in list(self._connections):
             connection.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
