@@ -1,4 +1,4 @@
-"""What goes wrong on real machines: ports in use, broken models, processes killed at a bad moment, clients that leave."""
+"""What goes wrong on real machines: ports in use, broken models, processes killed at a bad moment, clients gone."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 import pytest
 from openai import OpenAI
@@ -208,8 +209,6 @@ def test_a_model_file_that_is_gone_or_broken_is_named_and_the_rest_serves(
 
 
 def profile_named(profile: Profile, name: str) -> Profile:
-    import msgspec
-
     return msgspec.structs.replace(profile, model=name)
 
 
