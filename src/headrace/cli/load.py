@@ -32,6 +32,9 @@ def load(
     rate: Annotated[
         float | None, typer.Option("--rate", help="Open loop: a constant rate in reference tokens/s.")
     ] = None,
+    rate_chunks: Annotated[
+        float | None, typer.Option("--rate-chunks", help="Open loop: a constant rate in chunks of the endpoint.")
+    ] = None,
     rate_requests: Annotated[
         float | None, typer.Option("--rate-requests", help="Open loop: a constant rate in requests/s.")
     ] = None,
@@ -66,15 +69,17 @@ def load(
     Prompts are random token ids of an exact length, answered with an exact length, each one new, so that no cache
     helps; or they come from a file. Nothing is retried. Ctrl-C prints what was measured until then.
     """
-    if sum(given is not None for given in (users, rate, rate_requests)) > 1:
-        raise UsageError("give one of --users, --rate and --rate-requests")
+    if sum(given is not None for given in (users, rate, rate_chunks, rate_requests)) > 1:
+        raise UsageError("give one of --users, --rate, --rate-chunks and --rate-requests")
     if requests is None and duration is None:
         raise UsageError("say how much: --requests N, --duration SECONDS, or both")
     from headrace.bench.load import Load, Target  # noqa: PLC0415
 
     prompts = _prompts(dataset, input_tokens, output_tokens, vocabulary, seed)
     server = connect(url, api_key, data_dir)
-    weights = _weights(server, endpoint, needed=rate is not None)
+    weights, chunk = _terms(server, endpoint, needed=rate is not None or rate_chunks is not None)
+    if rate_chunks is not None:
+        rate = rate_chunks * chunk
     if rate is not None:
         rate_requests = _requests_per_s(rate, weights, prompts)
     if users is None and rate_requests is None:
@@ -107,22 +112,25 @@ def _prompts(
     )
 
 
-def _weights(server: Connection, endpoint: str, *, needed: bool) -> Weights | None:
-    """The endpoint's work weights; None where the server tells none and nobody asked for a rate in them."""
+def _terms(server: Connection, endpoint: str, *, needed: bool) -> tuple[Weights | None, float]:
+    """The endpoint's work weights, and its chunk in reference tokens/s.
+
+    None and 0 where the server tells none and nobody asked for a rate in them.
+    """
     from headrace.policy.work import Weights  # noqa: PLC0415
 
     try:
         told = server.get(f"/api/headrace/v1/endpoints/{path_part(endpoint)}")
-        return Weights(**told["weights"])
+        return Weights(**told["weights"]), float(told["chunk"])
     except (ApiError, KeyError, TypeError) as error:
         if isinstance(error, ApiError) and error.code in ("RESOURCE_DOES_NOT_EXIST", "UNAUTHENTICATED"):
             raise  # a Headrace server said so: every request would fail in the same way
         if needed:
             raise CommandError(
-                f"--rate is in reference tokens/s, and {server.url} tells no work weights of {endpoint!r} to this key "
-                f"({error}); use --rate-requests"
+                f"--rate and --rate-chunks are in reference tokens, and {server.url} tells no work weights of "
+                f"{endpoint!r} to this key ({error}); use --rate-requests"
             ) from None
-        return None
+        return None, 0.0
 
 
 def _requests_per_s(rate: float, weights: Weights | None, prompts: Prompts) -> float:
