@@ -151,3 +151,17 @@ def test_a_gateway_that_was_just_cut_off_may_still_serve() -> None:
     assert not gateways.idle("r", 1, 100.0 + RECONNECT_GRACE_S / 2)
     assert gateways.acknowledged(2, 100.0 + RECONNECT_GRACE_S)
     assert gateways.idle("r", 1, 100.0 + RECONNECT_GRACE_S)
+
+
+async def test_a_gateway_that_died_holds_nothing_up_for_longer_than_its_grace() -> None:
+    now, gateways = 100.0, connected("g1")
+    gateways.gone("g1", now)
+
+    def clock() -> float:
+        nonlocal now
+        now += 0.5
+        return now
+
+    link = Link(gateways, lambda tick: None, clock=clock)
+    assert await asyncio.wait_for(link.acknowledged(1, 60), 10) is True
+    assert now < 100.0 + 2 * RECONNECT_GRACE_S

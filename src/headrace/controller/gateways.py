@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, fields
 
 from headrace.gateway.snapshot import Ack, EndpointTick, Hello, Tick
 
-RECONNECT_GRACE_S = 10.0
-"""A gateway that was cut off for less than this may still be serving: it counts as one that has not acknowledged."""
+RECONNECT_GRACE_S = 5.0
+"""A gateway that was cut off for less than this may still be serving: it counts as one that has not acknowledged. One
+that lives connects again much sooner."""
 
 
 @dataclass(slots=True)

@@ -21,6 +21,8 @@ from headrace.gateway.snapshot import Ack, FromGateway, Hello, Snapshot, Tick
 LONGEST_LINE = 16 * 1024 * 1024
 """Bytes of one document: room for the ticks of ten thousand replicas."""
 
+LOOK_AGAIN_S = 0.2
+
 log = logging.getLogger(__name__)
 
 
@@ -65,11 +67,15 @@ class Link:
 
     async def acknowledged(self, version: int, timeout_s: float) -> bool:
         """Wait until every gateway decides by this snapshot or a newer one; whether that came about in time."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s), self._heard:
-                await self._heard.wait_for(lambda: self._gateways.acknowledged(version, self._clock()))
-                return True
-        return self._gateways.acknowledged(version, self._clock())
+        until = self._clock() + timeout_s
+        while not self._gateways.acknowledged(version, self._clock()):
+            if self._clock() >= until:
+                return False
+            # Looked at now and then too: a gateway that was cut off stops to count without a word.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_AGAIN_S), self._heard:
+                    await self._heard.wait()
+        return True
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
