@@ -30,9 +30,8 @@ def bill(
     json_output: JsonOption = False,
 ) -> None:
     """What the chunks cost, in hourly lines, each with the numbers that it is made from."""
-    told = connect(url, api_key, data_dir).get(
-        "/api/headrace/v1/bill", endpoint=endpoint, from_ms=unix_ms(since, "--from"), to_ms=unix_ms(until, "--to")
-    )
+    from_ms, to_ms = unix_ms(since, "--from"), unix_ms(until, "--to")
+    told = connect(url, api_key, data_dir).get("/api/headrace/v1/bill", endpoint=endpoint, from_ms=from_ms, to_ms=to_ms)
     if json_output:
         print_json(told)
         return

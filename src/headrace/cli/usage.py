@@ -45,12 +45,13 @@ def usage(
     json_output: JsonOption = False,
 ) -> None:
     """Tokens that requests used, raw and in reference tokens, from the ledger."""
+    from_ms, to_ms = unix_ms(since, "--from"), unix_ms(until, "--to")
     told = connect(url, api_key, data_dir).get(
         "/api/headrace/v1/usage",
         endpoint=endpoint,
         group=group.value,
-        from_ms=unix_ms(since, "--from"),
-        to_ms=unix_ms(until, "--to"),
+        from_ms=from_ms,
+        to_ms=to_ms,
     )
     if json_output:
         print_json(told)

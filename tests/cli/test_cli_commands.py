@@ -1,0 +1,112 @@
+"""The command as a user calls it: exit status, one clear line, JSON, no traceback, no waiting for imports."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from headrace.cli.errors import UsageError
+from headrace.cli.main import COMMANDS, main
+from headrace.cli.times import unix_ms
+
+TIMING = '{"iteration": {"base_s": 0.001, "prefill_s": 0.00001, "decode_s": 0.0001, "context_s": 0}}'
+
+
+def run(*words: str, data_dir: Path) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("HEADRACE_", "DATABRICKS_"))}
+    environment |= {"HEADRACE_DATA_DIR": str(data_dir), "HEADRACE_CACHE": str(data_dir / "cache")}
+    call = [sys.executable, "-c", "from headrace.cli.main import main; main()", *words]
+    return subprocess.run(call, capture_output=True, text=True, timeout=60, env=environment, check=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "complaint"),
+    [
+        (["endpoints", "list"], 1, "no server runs on the data directory"),
+        (["status"], 1, "no server runs on the data directory"),
+        (["usage", "--url", "http://127.0.0.1:1"], 1, "no server answers at http://127.0.0.1:1"),
+        (["load", "x", "--users", "1"], 2, "say how much"),
+        (["load", "x", "--users", "1", "--rate", "5", "-n", "1"], 2, "give one of --users, --rate"),
+        (["load", "x", "-n", "1", "--vocabulary", "few"], 2, "--vocabulary is 'few'"),
+        (["load", "x", "-n", "1", "--dataset", "missing.jsonl"], 1, "cannot read missing.jsonl"),
+        (["load", "x", "-n", "1", "--dataset", "a", "--input-tokens", "3"], 2, "--dataset brings its own prompts"),
+        (["models", "pull", "nobody"], 1, "no model 'nobody' in the catalogue"),
+        (["models", "add", "m"], 2, "give one of --gguf PATH, --url URL and --simulated"),
+        (["models", "add", "m", "--gguf", "missing.gguf"], 1, "there is no file"),
+        (["models", "add", "m", "--simulated", "{"], 2, "--simulated takes a JSON object"),
+        (["models", "remove", "m"], 1, "no model 'm' is registered"),
+        (["profile", "m"], 1, "no model 'm'"),
+        (["bill", "--from", "yesterday"], 2, "--from is 'yesterday'"),
+        (["keys", "create", "--tiers", "gold"], 2, "--tiers is 'gold'"),
+        (["serve", "--first-endpoint", "x"], 2, "expected NAME=MODEL"),
+        (["--nonsense"], 2, "No such option"),
+    ],
+)
+def test_a_mistake_gets_a_clear_line_and_a_status(
+    tmp_path: Path, words: list[str], status: int, complaint: str
+) -> None:
+    done = run(*words, data_dir=tmp_path)
+    assert done.returncode == status, done.stderr
+    assert complaint in done.stderr
+    assert "Traceback" not in done.stderr
+    if done.stderr.startswith("headrace: "):
+        assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+def test_status_without_a_server_is_json_too(tmp_path: Path) -> None:
+    done = run("status", "--json", data_dir=tmp_path)
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["running"] is False
+
+
+def test_a_server_that_ended_without_a_word_is_told_of(tmp_path: Path) -> None:
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    (tmp_path / "run").mkdir()
+    note = {"pid": int(gone.stdout), "url": "http://127.0.0.1:1", "started_ms": 0}
+    (tmp_path / "run" / "server.json").write_text(json.dumps(note))
+    assert "has ended without a word" in run("status", data_dir=tmp_path).stderr
+
+
+@pytest.mark.parametrize("words", [["--help"], *([name, "--help"] for name in COMMANDS)])
+def test_every_command_explains_itself(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 0
+    assert "Usage: headrace" in capsys.readouterr().out
+
+
+def test_models_are_registered_listed_and_forgotten(tmp_path: Path) -> None:
+    added = run("models", "add", "sim", "--simulated", TIMING, "--slots", "2", "--json", data_dir=tmp_path)
+    assert json.loads(added.stdout)["slots"] == 2
+    again = run("models", "add", "sim", "--simulated", TIMING, data_dir=tmp_path)
+    assert again.returncode == 1 and "is registered already" in again.stderr
+    listed = json.loads(run("models", "list", "--json", data_dir=tmp_path).stdout)
+    assert [model["name"] for model in listed["models"]] == ["sim"]
+    assert [entry["name"] for entry in listed["catalogue"]] == ["smollm2-135m-instruct"]
+    assert "sim" in run("models", "list", data_dir=tmp_path).stdout
+    assert run("models", "remove", "sim", data_dir=tmp_path).returncode == 0
+    assert json.loads(run("models", "list", "--json", data_dir=tmp_path).stdout)["models"] == []
+
+
+def test_a_command_imports_neither_other_commands_nor_what_it_does_not_need() -> None:
+    script = "import sys\nfrom headrace.cli.main import build\nbuild(['events'])\nprint(*sys.modules)\n"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    heavy = {"numpy", "rich", "fastapi", "sqlalchemy", "uvloop", "headrace.cli.load", "headrace.cli.serve"}
+    assert heavy & set(loaded) == set()
+
+
+def test_times_are_told_in_many_ways() -> None:
+    assert unix_ms(None, "--from") is None
+    assert unix_ms("1700000000000", "--from") == 1_700_000_000_000
+    assert unix_ms("2023-11-14T22:13:20+00:00", "--from") == 1_700_000_000_000
+    hour, minute = unix_ms("1h", "--from"), unix_ms("1min", "--from")
+    assert hour is not None and minute is not None
+    assert 3_539_000 < minute - hour < 3_541_000
+    with pytest.raises(UsageError, match="expected a time such as"):
+        unix_ms("soon", "--from")
