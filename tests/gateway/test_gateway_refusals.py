@@ -92,7 +92,7 @@ async def test_a_prompt_that_the_engine_finds_too_long_is_a_400_with_its_reason(
         assert "4096" in message
         settled = r.journal()[-1]
         assert isinstance(settled, Settled)
-        assert (settled.status, settled.outcome) == (400, "engine_error")
+        assert (settled.status, settled.outcome) == (400, "refused")
         assert (settled.input_tokens, settled.output_tokens, settled.work) == (0, 0, 0.0)
         # The replica is not to blame: the next request goes to it at once.
         r.engines[0].behave = answer("a")

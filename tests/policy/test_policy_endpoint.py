@@ -117,6 +117,16 @@ def test_settlement_replaces_the_reservation_by_the_exact_usage() -> None:
     assert (observed.input_tokens, observed.output_tokens, observed.completed, observed.in_flight) == (90, 10, 1, 0)
 
 
+def test_what_an_engine_refuses_is_charged_nothing_and_held_against_nobody() -> None:
+    core = core_with()
+    core.arrive(0, ask("a", 100, 400))
+    core.decide(0)
+    assert core.settle(0, "a", new=0, cached=0, out=0, outcome="refused") == 0
+    observed = core.observe(0)
+    assert (observed.limiter_debt, observed.offered_work) == (0, 0)
+    assert (observed.completed, observed.failed, observed.replicas[0].failures) == (1, 0, 0)
+
+
 def test_a_client_that_goes_away_leaves_the_queue() -> None:
     core = core_with()
     for rid in "abcd":

@@ -21,9 +21,6 @@ PROGRESS_S = 1.0
 CLIENT_CLOSED = 499
 """The status in logs and journal where the client left first."""
 
-NOT_THE_REPLICA: Outcome = "recovered"
-"""For the core: a request that ended by an error which says nothing about its replica."""
-
 
 class Account:
     """Made when the request has been understood; ended by ``settle`` (it was dispatched) or ``refuse`` (it was not)."""
@@ -101,7 +98,7 @@ class Account:
         try:
             self._outbox.reserve(record)
         except JournalError:
-            self._release(0, 0, 0, NOT_THE_REPLICA)
+            self._release(0, 0, 0, "refused")
             raise
         self._reserved = True
 
@@ -145,7 +142,7 @@ class Account:
             return
         meter = self.meter
         new, cached, out = self._used(outcome)
-        work = self._release(new, cached, out, NOT_THE_REPLICA if status == 400 else outcome)
+        work = self._release(new, cached, out, outcome)
         if meter.exact:
             self.endpoint.bytes_per_token[self._call.shape].learn(self._call.prompt.text_bytes, new + cached)
         line.outcome = outcome
@@ -195,7 +192,9 @@ class Account:
     def _used(self, outcome: Outcome) -> tuple[int, int, int]:
         """New, cached and output tokens. An engine that gave nothing but an error, or was lost, has used nothing."""
         meter = self.meter
-        if not self._in_flight or (meter.first_byte_at is None and outcome in ("engine_failed", "engine_error")):
+        if not self._in_flight or (
+            meter.first_byte_at is None and outcome in ("engine_failed", "engine_error", "refused")
+        ):
             return 0, 0, 0
         used = min(meter.input_used(self._call.limits.input_estimate), self._entity.context)
         cached = min(meter.cached_tokens, used)

@@ -108,7 +108,8 @@ class Flight:
         except EndpointGone:
             self._fail(ApiError(404, f"endpoint {self._endpoint.view.name!r} was deleted"), "engine_failed")
         except EngineError as error:
-            self._fail(error.for_client(self._endpoint.entity.context), "engine_error")
+            told = error.for_client(self._endpoint.entity.context)
+            self._fail(told, "refused" if told.status == 400 else "engine_error")
         except WireError as error:
             self._fail(ApiError(502, f"the replica was lost in the middle of the answer: {error}"), "engine_failed")
         except TimeoutError:

@@ -129,13 +129,13 @@ class ReplicaTick(msgspec.Struct, frozen=True):
 
 
 class EndpointTick(msgspec.Struct, frozen=True):
-    """Counters of one endpoint since the gateway's start (they only grow), and gauges of this moment."""
+    """Counters of one endpoint since the gateway's start and gauges of this moment."""
 
     endpoint: str
     """Endpoint id."""
     arrivals: int
     offered_work: float
-    """Reference tokens: each request once at arrival by its estimate, corrected at settlement."""
+    """Reference tokens: each request once at arrival by its estimate; its settlement corrects it, also downwards."""
     dispatched: int
     served_work: float
     """Reference tokens of settled requests by their exact usage."""
@@ -160,7 +160,7 @@ class EndpointTick(msgspec.Struct, frozen=True):
     in_flight_work: float
     """Gauge: reference tokens dispatched and not settled."""
     limiter_debt: float
-    """Gauge: reference tokens by which admitted work is ahead of the rate; 0 when there is room."""
+    """Gauge: reference tokens by which admitted work is ahead of the rate; the burst less this is left."""
 
 
 class Tick(msgspec.Struct, frozen=True, tag="tick"):

@@ -55,7 +55,7 @@ class Settled(msgspec.Struct, frozen=True, tag="settled", tag_field="kind"):
     status: int
     """HTTP status that the client got, 499 where the client left first."""
     outcome: str
-    """``ok``, ``client_gone``, ``engine_failed``, ``engine_error``, ``timeout`` or ``recovered``."""
+    """``ok``, ``client_gone``, ``engine_failed``, ``engine_error``, ``timeout``, ``refused`` (an engine's 400)."""
     input_tokens: int
     cached_tokens: int
     output_tokens: int

@@ -176,12 +176,13 @@ class EndpointCore:
         self._served_work += work
         self._input_tokens += new + cached
         self._output_tokens += out - request.output_tokens
-        if outcome == "ok":
+        if outcome in ("ok", "refused"):
             self._completed += 1
+        if outcome == "ok":
             self._prediction.observe(out, request.ask.max_output, self.terms.default_max_tokens)
         elif outcome == "client_gone":
             self._abandoned += 1
-        else:
+        elif outcome != "refused":
             self._failed += 1
         return work
 

@@ -14,7 +14,8 @@ BURST_SECONDS = 5.0
 do, a minute would let a neighbour wait that long."""
 
 Reason = Literal["queue_full", "rate", "reject", "deadline", "no_replica", "cold_start"]
-Outcome = Literal["ok", "client_gone", "engine_failed", "engine_error", "timeout", "recovered"]
+Outcome = Literal["ok", "client_gone", "engine_failed", "engine_error", "timeout", "refused"]
+"""How a dispatched request ended. ``refused``: by the engine for a fault of the request (400), or it was never sent."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,7 @@ class Observation:
     input_tokens: int
     output_tokens: int
     completed: int
+    """Answered in full, an engine's 400 included."""
     rejected: int
     abandoned: int
     failed: int
