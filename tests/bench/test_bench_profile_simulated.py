@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 
-from headrace.bench.outcome import FULL, Effort
+from headrace.bench.outcome import FULL, Effort, Measured
 from headrace.bench.profiler import measure_profile, slot_candidates
 from headrace.bench.shapes import FULL_MENU, REFERENCE, Shape
 from headrace.engines.base import ModelSettings
@@ -24,11 +24,14 @@ WITHIN = 0.03
 OTHER_SHAPES = (Shape(1536, 192), Shape(300, 300), Shape(900, 40), Shape(200, 100))
 """Neither fitted nor held out."""
 
-SHORT = replace(FULL, budget_s=8.0, limit_s=90.0)
+SHORT = replace(FULL, budget_s=12.0, limit_s=90.0)
 
 
 def hidden(seed: int, slots: int) -> IterationTime:
-    """Random proportions of an engine, as fast as lets a reference request take half a second of the replica."""
+    """Random proportions of an engine, so fast that a reference request takes 0.8 s of the replica.
+
+    That is much longer than the milliseconds that HTTP and timers add, which are none of the engine's.
+    """
     draw = random.Random(seed)
     shape = IterationTime(
         base_s=draw.uniform(0.5, 4.0),
@@ -37,7 +40,7 @@ def hidden(seed: int, slots: int) -> IterationTime:
         context_s=draw.uniform(0.0, 0.001),
         prefill_budget=draw.choice([256, 512]),
     )
-    factor = 0.5 / replica_seconds(shape, in_flight=slots, new=REFERENCE.input_tokens, out=REFERENCE.output_tokens)
+    factor = 0.8 / replica_seconds(shape, in_flight=slots, new=REFERENCE.input_tokens, out=REFERENCE.output_tokens)
     return IterationTime(
         base_s=shape.base_s * factor,
         prefill_s=shape.prefill_s * factor,
@@ -58,6 +61,15 @@ def model(truth: IterationTime, slots: int) -> ModelSettings:
     return ModelSettings(name="hidden", engine="simulated", slots=slots, engine_args={"iteration": timing})
 
 
+async def profile(settings: ModelSettings, effort: Effort, replicas: int) -> Measured:
+    """Measured again where the profiler itself says that something else was busy, as its users are told to do."""
+    for _ in range(3):
+        measured = await measure_profile(settings, effort, replicas=replicas)
+        if not measured.disturbed:
+            break
+    return measured
+
+
 def true_work(truth: IterationTime, shape: Shape, slots: int) -> float:
     """Replica seconds in units of the reference request's."""
     seconds = replica_seconds(truth, in_flight=slots, new=shape.input_tokens, out=shape.output_tokens)
@@ -69,23 +81,23 @@ def true_work(truth: IterationTime, shape: Shape, slots: int) -> float:
 async def test_a_profile_recovers_chunk_and_work_of_an_engine_with_hidden_parameters(seed: int, slots: int) -> None:
     truth = hidden(seed, slots)
     effort: Effort = replace(SHORT, quick=True, menu=FULL_MENU)  # quick: keeps the slots as they are set
-    measured = await measure_profile(model(truth, slots), effort, replicas=2, seed=seed)
-    profile = measured.profile
+    measured = await profile(model(truth, slots), effort, replicas=2)
+    found = measured.profile
 
-    assert profile.chunk_mean == pytest.approx(true_chunk(truth, slots), rel=WITHIN)
-    assert 0.85 * true_chunk(truth, slots) < profile.chunk <= profile.chunk_low
-    assert profile.slots == slots
+    assert found.chunk_mean == pytest.approx(true_chunk(truth, slots), rel=WITHIN)
+    assert 0.85 * true_chunk(truth, slots) < found.chunk <= found.chunk_low
+    assert found.slots == slots
     for shape in (*FULL_MENU.all, *OTHER_SHAPES):
-        predicted = profile.weights.work(shape.input_tokens, 0, shape.output_tokens)
+        predicted = found.weights.work(shape.input_tokens, 0, shape.output_tokens)
         assert predicted == pytest.approx(true_work(truth, shape, slots), rel=WITHIN), shape
     assert abs(measured.held_out_error) < WITHIN
-    assert profile.simulated
+    assert found.simulated
 
 
 async def test_a_full_profile_finds_the_number_of_slots_by_throughput_over_latency() -> None:
     """An engine whose iterations cost the same whatever is in them gains from every slot."""
     truth = IterationTime(base_s=1e-3, prefill_s=1e-6, decode_s=1e-6, context_s=0.0, prefill_budget=2048)
-    measured = await measure_profile(model(truth, 4), replace(SHORT, budget_s=8.0), replicas=1)
+    measured = await profile(model(truth, 4), SHORT, replicas=1)
     merit = {point.slots: point.merit for point in measured.operating_points}
     assert sorted(merit) == slot_candidates(4) == [1, 2, 4]
     assert measured.profile.slots == max(merit, key=lambda slots: merit[slots]) == 4
@@ -95,5 +107,5 @@ async def test_a_full_profile_finds_the_number_of_slots_by_throughput_over_laten
 
 async def test_an_engine_that_gains_nothing_from_more_requests_keeps_one_slot() -> None:
     truth = IterationTime(base_s=1e-5, prefill_s=5e-5, decode_s=2e-4, context_s=0.0, prefill_budget=512)
-    measured = await measure_profile(model(truth, 2), replace(SHORT, budget_s=6.0), replicas=1)
+    measured = await profile(model(truth, 2), replace(SHORT, budget_s=6.0), replicas=1)
     assert measured.profile.slots == 1

@@ -132,14 +132,14 @@ class Plan:
         return self._blocks[number] if number < len(self._blocks) else None
 
     def _round(self, now_s: float) -> list[Block]:
-        """The first round holds every shape; later ones those that the time left has room for, the reference first."""
+        """The first round holds every shape; later ones those that the time left has room for, by need."""
         if self._most_rounds is not None and self._rounds >= self._most_rounds:
             return []
         if self._rounds >= FEWEST_ROUNDS and self._precise():
             return []
         left_s = self._until_s - now_s
         blocks = []
-        for shape in sorted(self._shapes, reverse=True, key=lambda shape: (shape == REFERENCE, shape.tokens)):
+        for shape in sorted(self._shapes, key=self._need):
             block = self._sized(shape)
             cost_s = block.completions * self._expected_s(shape)
             if self._rounds == 0 or cost_s <= left_s:
@@ -150,6 +150,10 @@ class Plan:
         self._rounds += 1
         self._random.shuffle(blocks)
         return blocks
+
+    def _need(self, shape: Shape) -> tuple[bool, int, int]:
+        """Sorts the reference first, for the chunk hangs on it; then by how little was measured; then the longest."""
+        return shape != REFERENCE, len(self._seconds[shape]), -shape.tokens
 
     def _precise(self) -> bool:
         """Every shape's mean is known to ``PRECISE``."""
