@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from controller_world import CHUNK, ToyGateway, World
 
 from headrace.config import FirstEndpoint
+from headrace.controller import bootstrap
 from headrace.controller.bootstrap import (
     GAVE_UP,
     MOST_ATTEMPTS,
@@ -117,7 +119,8 @@ async def test_after_three_spoiled_measurements_the_provisional_figures_stay(tmp
     assert to_measure(world.controller, FIRST) is None, "nor is it tried at every start"
 
 
-async def test_a_measurement_that_fails_says_why(tmp_path: Path) -> None:
+async def test_a_measurement_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "RETRY_S", 0.0)
     world = await world_with_first(tmp_path)
 
     async def fails(model: str, data_dir: Path) -> Outcome:
@@ -132,3 +135,24 @@ async def test_a_restart_in_the_middle_of_a_measurement_measures_again(tmp_path:
     world = await world_with_first(tmp_path)
     world.restart()
     assert to_measure(world.controller, FIRST) == world.get("a")
+
+
+async def test_a_measurement_begins_when_no_request_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "POLL_S", 0.001)
+    world = await world_with_first(tmp_path)
+    gateway = ToyGateway(world)
+    gateway.offer(world.get("a"), work=10.0, dispatched=1, in_flight=1)
+    gateway.report()
+    began = asyncio.Event()
+
+    async def measure(model: str, data_dir: Path) -> Outcome:
+        began.set()
+        return Outcome(1, "")
+
+    task = asyncio.create_task(measure_first(world.controller, world.get("a"), measure))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(began.wait(), 0.05)
+    gateway.offer(world.get("a"), work=10.0, dispatched=1, in_flight=0)
+    gateway.report()
+    await asyncio.wait_for(began.wait(), 5)
+    task.cancel()

@@ -27,6 +27,8 @@ MOST_ATTEMPTS = 3
 TIMEOUT_S = 600.0
 """A quick profile takes one minute; on a slow machine some more. Then something is wrong."""
 POLL_S = 0.2
+RETRY_S = 10.0
+"""After an attempt that failed: what was in its way, such as a profile that somebody runs by hand, may end."""
 GAVE_UP = "measuring_given_up"
 
 log = logging.getLogger(__name__)
@@ -88,7 +90,7 @@ async def measure_first(controller: Controller, endpoint: Endpoint, measure: Mea
         why = "its first config did not become ready"
         if await _is_ready(controller, name):
             for attempt in range(1, MOST_ATTEMPTS + 1):
-                before = _dispatched(controller)
+                before = await _idle(controller)
                 outcome = await measure(model, controller.data.root)
                 disturbed = _dispatched(controller) != before
                 if outcome.code == 0 and not disturbed:
@@ -98,6 +100,8 @@ async def measure_first(controller: Controller, endpoint: Endpoint, measure: Mea
                 message = f"measuring {model}, attempt {attempt} of {MOST_ATTEMPTS}: {why}"
                 _event(controller, endpoint, "measuring_spoiled", message)
                 _forget_profile(controller, model)
+                if not disturbed and attempt < MOST_ATTEMPTS:
+                    await asyncio.sleep(RETRY_S)
         _event(
             controller, endpoint, GAVE_UP, f"{model} keeps its provisional profile: {why}; `headrace profile {model}`"
         )
@@ -147,6 +151,15 @@ async def _is_ready(controller: Controller, name: str) -> bool:
             return False
         if endpoint.update == "NOT_UPDATING" and controller.chunks(endpoint).ready > 0:
             return True
+        await asyncio.sleep(POLL_S)
+
+
+async def _idle(controller: Controller) -> tuple[int, int]:
+    """Wait until no request runs: one that does would spoil the measurement from its start."""
+    while True:
+        now = _dispatched(controller)
+        if not now[1]:
+            return now
         await asyncio.sleep(POLL_S)
 
 
