@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -111,45 +112,40 @@ def test_kill_minus_9_loses_nothing_that_append_accepted(tmp_path: Path) -> None
     assert len(list_files(tmp_path)["w"]) > 1
 
 
-@pytest.fixture
-def small_disk() -> Iterator[int]:
-    """Writes beyond 500 bytes of a file fail half-way, as on a full disk."""
+@contextmanager
+def files_limited_to(size: int) -> Iterator[None]:
+    """Writes beyond ``size`` bytes of a file fail half-way, as on a full disk. For the whole process: keep it short."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (500, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
-        yield 500
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_a_full_disk_is_an_error_and_leaves_no_half_record(tmp_path: Path, small_disk: int) -> None:
+def test_a_full_disk_is_an_error_and_leaves_no_half_record(tmp_path: Path) -> None:
     writer = Writer(tmp_path, "w")
     accepted = []
-    with pytest.raises(JournalError, match="cannot write the journal"):
-        for seq in range(100):
-            writer.append(progress(seq))
-            accepted.append(seq)
-    with pytest.raises(JournalError):
-        writer.append(progress(1000))
+    with files_limited_to(500):
+        with pytest.raises(JournalError, match="cannot write the journal"):
+            for seq in range(100):
+                writer.append(progress(seq))
+                accepted.append(seq)
+        with pytest.raises(JournalError):
+            writer.append(progress(1000))
     assert sequences_read(tmp_path) == accepted
     assert read(tmp_path, "w", Position()).torn_bytes == 0
     writer.close()
 
 
 def test_writing_goes_on_when_there_is_room_again(tmp_path: Path) -> None:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     writer = Writer(tmp_path, "w")
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (130, before[1]))
+    with files_limited_to(130):
         writer.append(progress(0))
         with pytest.raises(JournalError):
             writer.append(progress(1))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
     writer.append(progress(2))
     writer.close()
     assert sequences_read(tmp_path) == [0, 2]
