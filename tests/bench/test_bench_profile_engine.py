@@ -15,7 +15,10 @@ WITHIN = 0.10
 @pytest.mark.engine
 async def test_a_quick_profile_predicts_a_shape_that_was_not_measured(smollm2: ModelSettings) -> None:
     with alone(machine_lock()):
-        measured = await measure_profile(smollm2, QUICK)
+        for _ in range(3):  # again where the profiler itself says that something else was busy
+            measured = await measure_profile(smollm2, QUICK)
+            if not measured.disturbed:
+                break
     profile = measured.profile
     assert profile.status == "quick"
     assert not profile.simulated
