@@ -123,6 +123,7 @@ def test_what_is_journaled_with_every_request_is_bounded(members: dict[str, Any]
     [
         ({}, Shape.CHAT),
         ({"messages": "hello"}, Shape.CHAT),
+        ({"messages": []}, Shape.CHAT),
         ({"messages": None}, Shape.CHAT),
         ({}, Shape.COMPLETION),
         ({"prompt": None}, Shape.COMPLETION),

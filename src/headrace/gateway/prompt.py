@@ -93,6 +93,8 @@ def _chat(raw: Raw) -> Prompt:
         messages = _messages.decode(raw)
     except msgspec.ValidationError as error:
         raise ApiError(400, f"'messages' is not a list of messages: {error}", param="messages") from None
+    if not messages:
+        raise ApiError(400, "'messages' is empty; expected at least one message", param="messages")
     return Prompt(text_bytes=len(bytes(raw)), tokens=None, at_least=_at_least(_bytes_of_text(messages)))
 
 
