@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from headrace.engines.base import ModelSettings
 from headrace.fleet.base import Fleet, FleetError, FleetReplica
+from headrace.fleet.local import cores_needed
 
 
 class Fleets:
@@ -47,12 +48,16 @@ class Fleets:
         raise FleetError(f"no replica {replica!r}")
 
     def _of(self, model: ModelSettings) -> Fleet:
-        return self._static if pool_of(model) != THIS_MACHINE else self._local
+        return self._static if model.engine == "openai" else self._local
 
 
 THIS_MACHINE = "this machine"
+NO_CORES = "no cores"
+"""Of replicas that compute nothing: only their number is limited (``MOST_WITHOUT_CORES``)."""
 
 
 def pool_of(model: ModelSettings) -> str:
-    """What the replicas of a model share with those of others: this machine's cores, or nothing but their server."""
-    return model.url or THIS_MACHINE if model.engine == "openai" else THIS_MACHINE
+    """What the replicas of a model share with those of others: this machine's cores, a server, or only a number."""
+    if model.engine == "openai":
+        return model.url or THIS_MACHINE
+    return THIS_MACHINE if cores_needed(model) else NO_CORES
