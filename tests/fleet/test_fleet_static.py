@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from headrace.engines.base import ModelSettings
+from headrace.engines.base import EngineError, ModelSettings
 from headrace.fleet.base import FleetError, FleetReplica
 from headrace.fleet.static import StaticFleet
 
@@ -108,3 +108,13 @@ async def test_one_server_is_one_replica(fleet: StaticFleet, upstream: Threading
     assert fleet.room(model) == 1
     with pytest.raises(FleetError, match="no replica 'r1'"):
         await fleet.stop("r1")
+
+
+async def test_a_start_that_fails_for_its_key_takes_no_room(
+    fleet: StaticFleet, upstream: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = _model(upstream)
+    monkeypatch.delenv("UPSTREAM_KEY")
+    with pytest.raises(EngineError, match="UPSTREAM_KEY is not set"):
+        await fleet.start("r1", model)
+    assert (fleet.room(model), fleet.replicas()) == (1, ())

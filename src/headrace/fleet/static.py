@@ -65,6 +65,7 @@ class StaticFleet:
         engine = OpenAIEngine()
         engine.check(model)
         assert model.url is not None  # check() refuses it
+        secret = engine.key(model)
         if self.room(model) == 0:
             raise FleetError(f"{model.url} is one replica of {model.name}, and that is in use")
         self._urls[replica] = model.url
@@ -72,7 +73,7 @@ class StaticFleet:
             id=replica,
             state="loading",
             url=None,
-            secret=engine.key(model),
+            secret=secret,
             started_ms=_now_ms(),
             labels=dict(labels or {}),
         )
