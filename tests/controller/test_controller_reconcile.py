@@ -10,7 +10,7 @@ import pytest
 from controller_world import CHUNK, ToyGateway, World
 
 from headrace.controller.backoff import FAILING_AFTER, LONGEST_DELAY_S
-from headrace.controller.reconcile import DRAIN_DEADLINE_S, LABEL
+from headrace.controller.reconcile import DRAIN_DEADLINE_S, LABEL, SILENCE_S
 from headrace.ledger.bills import bill
 from headrace.policy.scaling import replay
 
@@ -191,6 +191,7 @@ async def test_a_crash_loop_backs_off_and_shows_its_last_words(world: World) -> 
     assert backoff.tail == "the last words"
     assert world.get("a").update == "UPDATE_FAILED"
     assert "ended by SIGKILL" in world.get("a").update_message
+    assert world.snapshot.endpoints[0].cold_start_deadline_s == 30, "there is no cold start to wait for"
     assert world.snapshot.restored, "an endpoint that fails keeps no server from starting"
 
     while not world.fleet.living():
@@ -208,6 +209,23 @@ async def test_a_replica_that_cannot_be_started_is_a_failure_with_its_reason(wor
     world.fleet.refuses = None
     await world.step(2)
     assert world.phases("a") == ["pending"]
+
+
+async def test_a_first_config_that_cannot_start_fails_with_the_reason_and_is_tried_on(world: World) -> None:
+    world.create("a", 1, 1)
+    world.fleet.refuses = "the variable KEY is not set"
+    for _ in range(10):
+        await world.step(1)
+    assert world.get("a").update == "UPDATE_FAILED"
+    assert "the variable KEY is not set" in world.get("a").update_message
+    for _ in range(390):
+        await world.step(1)
+    assert world.kinds().count("replica_failed") > 390 / LONGEST_DELAY_S
+    assert world.kinds().count("config_failed") == 1
+    world.fleet.refuses, world.fleet.ready_at_once = None, True
+    for _ in range(int(LONGEST_DELAY_S) + 2):
+        await world.step(1)
+    assert (world.get("a").update, world.phases("a")) == ("NOT_UPDATING", ["ready"])
 
 
 async def test_a_controller_that_restarts_adopts_what_runs(world: World) -> None:
@@ -385,16 +403,61 @@ async def test_a_deleted_endpoint_drains_its_replicas_and_is_billed_no_more(worl
     assert bill(world.controller.timeline, endpoint.id, start, world.clock.ms, world.clock.ms).chunk_ms == 0
 
 
+def unanswered(world: World, name: str) -> None:
+    """As the static fleet tells of a server that does not answer."""
+    world.fleet.seen[name] = replace(
+        world.fleet.seen[name], state="loading", url=None, ready_ms=None, error="no answer"
+    )
+
+
 async def test_a_server_that_stops_answering_is_not_ready_and_not_billed_until_it_does(world: World) -> None:
     await served(world, "a", 1, 1)
     name = world.fleet.living()[0]
     start = world.clock.ms
     world.clock.ms += 5_000
-    world.fleet.seen[name] = replace(
-        world.fleet.seen[name], state="loading", url=None, ready_ms=None, error="no answer"
-    )
+    unanswered(world, name)
     await world.step()
     assert world.phases("a") == ["loading"]
     assert world.snapshot.replicas == ()
     await world.step(10)
     assert bill(world.controller.timeline, world.get("a").id, start, world.clock.ms, world.clock.ms).chunk_ms == 5_000
+
+
+async def test_each_loss_of_a_server_is_told_once_and_shortens_the_wait_for_it(world: World) -> None:
+    await served(world, "a", 1, 1)
+    name = world.fleet.living()[0]
+    for _ in range(2):
+        unanswered(world, name)
+        for _ in range(5):
+            await world.step(1)
+        assert world.snapshot.endpoints[0].cold_start_deadline_s == 30
+        world.fleet.load(name)
+        world.fleet.seen[name] = replace(world.fleet.seen[name], error=None)
+        await world.step(1)
+        assert world.snapshot.endpoints[0].cold_start_deadline_s == 290
+    assert [kind for kind in world.kinds() if kind.startswith("replica")] == [
+        "replica_ready",
+        "replica_failed",
+        "replica_ready",
+        "replica_failed",
+        "replica_ready",
+    ]
+    failed = next(event for event in world.controller.events.list() if event.kind == "replica_failed")
+    assert failed.message == f"replica {name} failed: no answer"
+
+
+async def test_a_first_config_on_a_server_that_does_not_answer_fails_until_it_does(world: World) -> None:
+    world.create("a", 1, 1)
+    await world.step()
+    name = world.fleet.living()[0]
+    unanswered(world, name)
+    await world.step(1)
+    await world.step(SILENCE_S - 1)
+    assert world.get("a").update == "IN_PROGRESS"
+    await world.step(1)
+    assert world.get("a").update == "UPDATE_FAILED"
+    assert world.get("a").update_message.endswith("no answer")
+    world.fleet.load(name)
+    world.fleet.seen[name] = replace(world.fleet.seen[name], error=None)
+    await world.step(1)
+    assert (world.get("a").update, world.phases("a")) == ("NOT_UPDATING", ["ready"])

@@ -68,6 +68,8 @@ class Replica:
     exit_code: int | None = None
     message: str = ""
     """What is wrong with it, or was."""
+    silent_ms: int | None = None
+    """Since when it loads with something wrong: a server that is not ours does not answer."""
 
     def observe(self, seen: FleetReplica | None, now_ms: int) -> int | None:
         """Move by what the fleet says. If others see a change: the Unix time at which it happened, else None.
@@ -90,6 +92,10 @@ class Replica:
                 self.phase, self.ready_ms = Phase.READY, at_ms
             elif seen.state == "loading" and self.phase in (Phase.PENDING, Phase.READY):
                 self.phase, self.ready_ms = Phase.LOADING, None
+        if self.phase is not Phase.LOADING or not self.message:
+            self.silent_ms = None
+        elif self.silent_ms is None:
+            self.silent_ms = now_ms
         return at_ms if (self.phase, self.url) != before else None
 
     def lose(self, at_ms: int) -> None:

@@ -40,6 +40,8 @@ from headrace.ledger.capacity import CapacityTimeline
 
 DRAIN_DEADLINE_S = 300.0
 """As long as a request may take at most, and a little more: then a draining replica ends with what it has."""
+SILENCE_S = 30.0
+"""A server that is not ours and did not answer for so long fails the update that waits for it."""
 LABEL = "endpoint"
 """On every replica that this loop starts: the endpoint's id."""
 
@@ -124,6 +126,11 @@ class Reconciler:
     def watch(self, endpoint_id: str) -> Watch:
         return self._watches.setdefault(endpoint_id, Watch(Scaler(self._clock.now())))
 
+    def failing(self, endpoint: Endpoint) -> bool:
+        """Its replicas fail again and again, or do not answer: no start that is under way can be relied on."""
+        silent = any(replica.silent_ms is not None for replica in self._roster.of(endpoint.id))
+        return silent or self.watch(endpoint.id).backoff.failing
+
     def heard(self, tick: Tick) -> bool:
         """A gateway reported; whether a step should follow at once: requests wait, and nothing serves them."""
         now = self._clock.now()
@@ -170,7 +177,7 @@ class Reconciler:
         if self._first_look:
             self._lose(seen.keys(), now_ms)
         for replica in sorted(self._roster.all(), key=lambda r: _newest_ms(seen.get(r.id))):
-            phase, ready_ms = replica.phase, replica.ready_ms
+            phase, ready_ms, silent = replica.phase, replica.ready_ms, replica.silent_ms is not None
             at_ms = replica.observe(seen.get(replica.id), now_ms)
             if at_ms is not None:
                 self._roster.save(replica)
@@ -180,6 +187,9 @@ class Reconciler:
                     self._note_capacity(replica.endpoint_id, at_ms)
             elif replica.phase is Phase.READY and ready_ms is not None:
                 self.watch(replica.endpoint_id).backoff.steady(now_ms - ready_ms)
+            if replica.silent_ms is not None and not silent:
+                message = f"replica {replica.id} failed: {replica.message}"
+                self._event(replica.endpoint_id, now_ms, "replica_failed", message, {"replica": replica.id})
         for stranger in seen.values():
             if LABEL in stranger.labels and stranger.state != "exited" and not self._roster.knows(stranger.id):
                 log.warning("ending a replica that nobody knows of", extra={"fields": {"replica": stranger.id}})
@@ -262,7 +272,7 @@ class Reconciler:
             may_start=watch.backoff.may_start(self._clock.now_ms()),
             in_flight=self._gateways.in_flight,
         )
-        self._update(endpoint, todo, watch.backoff)
+        self._update(endpoint, todo, self._why_failed(endpoint))
         for replica, cause in todo.drain:
             self._drain(replica, cause)
         for replica in todo.revive:
@@ -272,7 +282,17 @@ class Reconciler:
             await self._start(endpoint, todo)
         self._note_capacity(endpoint.id, self._clock.now_ms())
 
-    def _update(self, endpoint: Endpoint, todo: Step, backoff: Backoff) -> None:
+    def _why_failed(self, endpoint: Endpoint) -> str:
+        """Why an update that waits for the endpoint's replicas has failed; empty while it may succeed."""
+        backoff = self.watch(endpoint.id).backoff
+        if backoff.failing:
+            return f"{backoff.failures} replicas in a row failed; the last: {backoff.message}"
+        for replica in of(self._roster.of(endpoint.id), endpoint.target):
+            if replica.silent_ms is not None and self._clock.now_ms() - replica.silent_ms >= SILENCE_S * 1000:
+                return f"replica {replica.id} was not ready for {SILENCE_S:.0f} s: {replica.message}"
+        return ""
+
+    def _update(self, endpoint: Endpoint, todo: Step, why_failed: str) -> None:
         """Take the update of a config further."""
         now_ms = self._clock.now_ms()
         data = {"config_version": todo.config.version}
@@ -282,11 +302,11 @@ class Reconciler:
             self._event(endpoint.id, now_ms, "config_active", f"config version {todo.config.version} {how}", data)
         if todo.conclude or (todo.activate and endpoint.update == "UPDATE_FAILED"):
             self._store.conclude(endpoint.id, "NOT_UPDATING", "")
-        elif backoff.failing and endpoint.update == "IN_PROGRESS" and endpoint.pending and not todo.activate:
-            message = f"{backoff.failures} replicas in a row failed; the last: {backoff.message}"
-            self._store.conclude(endpoint.id, "UPDATE_FAILED", message, drop_pending=endpoint.active is not None)
+        elif why_failed and endpoint.update == "IN_PROGRESS" and endpoint.pending and not todo.activate:
+            self._store.conclude(endpoint.id, "UPDATE_FAILED", why_failed, drop_pending=endpoint.active is not None)
             kept = f"; config version {endpoint.active.version} stays" if endpoint.active else "; it is tried again"
-            self._event(endpoint.id, now_ms, "config_failed", f"{message}{kept}", data | {"tail": backoff.tail})
+            tail = self.watch(endpoint.id).backoff.tail
+            self._event(endpoint.id, now_ms, "config_failed", f"{why_failed}{kept}", data | {"tail": tail})
 
     async def _start(self, endpoint: Endpoint, todo: Step) -> None:
         replica = self._roster.new(endpoint, todo.config, self._clock.now_ms())
@@ -347,6 +367,7 @@ class Reconciler:
             self._roster.all(),
             self._keys.valid(),
             self._traits_of,
+            failing={endpoint.id for endpoint in self._store.endpoints() if self.failing(endpoint)},
             version=before.version if before else 0,
             restored=self._restored,
         )
@@ -357,7 +378,7 @@ class Reconciler:
 
     def _has_settled(self, endpoint: Endpoint) -> bool:
         """Its minimum is ready, or it fails."""
-        if endpoint.update == "UPDATE_FAILED" or self.watch(endpoint.id).backoff.failing:
+        if endpoint.update == "UPDATE_FAILED" or self.failing(endpoint):
             return True
         ready = sum(r.phase is Phase.READY for r in self._serving(endpoint))
         return endpoint.active is not None and ready >= endpoint.active.entity.min_chunks

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from headrace.controller.endpoint import Config, Endpoint
 from headrace.controller.keys import Key
@@ -27,14 +27,18 @@ def build(
     keys: Sequence[Key],
     traits_of: TraitsOf,
     *,
+    failing: Collection[str],
     version: int,
     restored: bool,
 ) -> Snapshot:
-    """An endpoint whose first config cannot serve yet is there too: requests wait for it as for a cold start."""
+    """An endpoint whose first config cannot serve yet is there too: requests wait for it as for a cold start.
+
+    ``failing``: ids of endpoints whose replicas fail.
+    """
     return Snapshot(
         version=version,
         restored=restored,
-        endpoints=tuple(_endpoint(endpoint) for endpoint in endpoints),
+        endpoints=tuple(_endpoint(endpoint, failing=endpoint.id in failing) for endpoint in endpoints),
         replicas=tuple(
             _replica(replica, traits_of(replica.model))
             for replica in sorted(replicas, key=lambda r: r.id)
@@ -44,15 +48,19 @@ def build(
     )
 
 
-def _endpoint(endpoint: Endpoint) -> EndpointView:
+def _endpoint(endpoint: Endpoint, *, failing: bool) -> EndpointView:
     options = endpoint.options
+    cold_start_s = options.cold_start_deadline_s
+    if failing:
+        # There is no cold start to wait for: a request learns of it as soon as of any other lack of a slot.
+        cold_start_s = min(cold_start_s, options.queue_deadline_s)
     return EndpointView(
         id=endpoint.id,
         name=endpoint.name,
         entities=(_entity(endpoint.active or endpoint.target),),
         overload=options.overload,
         queue_deadline_s=options.queue_deadline_s,
-        cold_start_deadline_s=options.cold_start_deadline_s,
+        cold_start_deadline_s=cold_start_s,
         max_queue=options.max_queue,
     )
 

@@ -150,7 +150,7 @@ def endpoint_info(controller: Controller, endpoint: Endpoint) -> EndpointInfo:
     return EndpointInfo(
         id=endpoint.id,
         name=endpoint.name,
-        state=_state(endpoint, chunks.ready, failing=backoff.failing),
+        state=_state(endpoint, chunks.ready, failing=controller.reconciler.failing(endpoint)),
         problems=_problems(controller, endpoint),
         config_update=endpoint.update,
         update_message=endpoint.update_message,
