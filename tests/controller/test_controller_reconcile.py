@@ -11,6 +11,7 @@ from controller_world import CHUNK, ToyGateway, World
 
 from headrace.controller.backoff import FAILING_AFTER, LONGEST_DELAY_S
 from headrace.controller.reconcile import DRAIN_DEADLINE_S, LABEL, SILENCE_S
+from headrace.controller.view import endpoint_info
 from headrace.ledger.bills import bill
 from headrace.policy.scaling import replay
 
@@ -378,6 +379,14 @@ async def test_a_minimum_takes_the_place_of_what_another_endpoint_has_beyond_its
         await world.step(1)
     assert world.phases("a") == ["ready"]
     assert len(world.phases("b")) == 1
+    taken = [event for event in world.controller.events.list() if event.kind == "place_taken"]
+    assert [(event.endpoint, event.message) for event in taken] == [
+        ("a", "down to 1 chunk, though it should have 2: endpoint b needs its minimum of 1 chunk")
+    ]
+    assert endpoint_info(world.controller, world.get("a")).problems == (
+        "it should have 2 chunks, and there is room for 1: make its range or that of b smaller, "
+        "or use a machine with more cores",
+    )
 
 
 async def test_a_deleted_endpoint_drains_its_replicas_and_is_billed_no_more(world: World) -> None:

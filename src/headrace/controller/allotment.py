@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -42,3 +42,32 @@ def allot(wants: Sequence[Want]) -> dict[str, int]:
     in_turn(lambda want: want.running)
     in_turn(lambda want: want.wanted)
     return granted
+
+
+def rivals(wants: Sequence[Want], granted: Mapping[str, int]) -> dict[str, tuple[str, ...]]:
+    """Of each endpoint that gets less than it wants: the others that hold places of the same pool."""
+    return {
+        short.endpoint: tuple(
+            other.endpoint
+            for other in wants
+            if other.pool == short.pool and other is not short and granted[other.endpoint]
+        )
+        for short in wants
+        if granted[short.endpoint] < short.wanted
+    }
+
+
+def takers(wants: Sequence[Want], granted: Mapping[str, int]) -> dict[str, tuple[Want, ...]]:
+    """Of each endpoint that is to give up what runs although it wants it: those whose minimum needs the place.
+
+    None are named where the pool itself has become smaller.
+    """
+    return {
+        loser.endpoint: tuple(
+            other
+            for other in wants
+            if other.pool == loser.pool and other is not loser and other.running < min(other.minimum, other.wanted)
+        )
+        for loser in wants
+        if granted[loser.endpoint] < min(loser.running, loser.wanted)
+    }

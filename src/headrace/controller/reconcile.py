@@ -18,7 +18,7 @@ from typing import Protocol
 import msgspec
 
 from headrace.config import ScalingConfig
-from headrace.controller.allotment import Want, allot
+from headrace.controller.allotment import Want, allot, rivals, takers
 from headrace.controller.backoff import Backoff
 from headrace.controller.endpoint import Endpoint
 from headrace.controller.events import EventLog
@@ -32,6 +32,7 @@ from headrace.controller.roster import Roster
 from headrace.controller.scaler import Scaler, knobs_of
 from headrace.controller.snapshots import build
 from headrace.controller.store import Store
+from headrace.controller.words import counted
 from headrace.engines.base import EngineError, EngineTraits, ModelSettings
 from headrace.engines.catalogue import engine_for
 from headrace.fleet.base import FleetError, FleetReplica
@@ -84,6 +85,8 @@ class Watch:
     """Chunks by the last decision, within the target's range."""
     granted: int = 0
     """Of them, what the machine holds."""
+    rivals: tuple[str, ...] = ()
+    """Names of the endpoints that have the rest of it, where that is less than wanted."""
     reason: str = ""
     """Of the last decision."""
 
@@ -256,7 +259,18 @@ class Reconciler:
                     running=len(of(self._roster.of(endpoint.id), endpoint.target)),
                 )
             )
-        return allot(wants)
+        granted = allot(wants)
+        names = {endpoint.id: endpoint.name for endpoint in self._store.endpoints()}
+        short = rivals(wants, granted)
+        for want in wants:
+            self.watch(want.endpoint).rivals = tuple(names[rival] for rival in short.get(want.endpoint, ()))
+        for loser, others in takers(wants, granted).items():
+            needs = [f"endpoint {names[w.endpoint]} needs its minimum of {counted(w.minimum, 'chunk')}" for w in others]
+            why = " and ".join(needs) or "the machine has become smaller"
+            data = {"granted": granted[loser], "wanted": self.watch(loser).wanted, "to": [w.endpoint for w in others]}
+            message = f"down to {counted(granted[loser], 'chunk')}, though it should have {data['wanted']}: {why}"
+            self._event(loser, self._clock.now_ms(), "place_taken", message, data)
+        return granted
 
     # Doing
 
@@ -286,7 +300,7 @@ class Reconciler:
         """Why an update that waits for the endpoint's replicas has failed; empty while it may succeed."""
         backoff = self.watch(endpoint.id).backoff
         if backoff.failing:
-            return f"{backoff.failures} replicas in a row failed; the last: {backoff.message}"
+            return f"{counted(backoff.failures, 'replica')} in a row failed; the last: {backoff.message}"
         for replica in of(self._roster.of(endpoint.id), endpoint.target):
             if replica.silent_ms is not None and self._clock.now_ms() - replica.silent_ms >= SILENCE_S * 1000:
                 return f"replica {replica.id} was not ready for {SILENCE_S:.0f} s: {replica.message}"

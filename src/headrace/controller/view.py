@@ -11,6 +11,7 @@ from headrace.controller.controller import Controller
 from headrace.controller.endpoint import Endpoint, Options
 from headrace.controller.gateways import Gauges
 from headrace.controller.lifecycle import Phase, Replica
+from headrace.controller.words import counted
 from headrace.ledger.bills import decimal
 from headrace.ledger.usage import conflicts
 from headrace.policy.work import Weights
@@ -228,10 +229,15 @@ def _problems(controller: Controller, endpoint: Endpoint) -> tuple[str, ...]:
     problems = []
     if endpoint.update == "UPDATE_FAILED":
         problems.append(f"the last config update failed: {endpoint.update_message}")
-    if watch.backoff.failures:
-        problems.append(f"{watch.backoff.failures} replicas in a row failed, the last: {watch.backoff.message}")
+    if failures := watch.backoff.failures:
+        row = f"{failures} replicas in a row failed, the last" if failures > 1 else "a replica failed"
+        problems.append(f"{row}: {watch.backoff.message}")
     if watch.granted < watch.wanted:
-        problems.append(f"it should have {watch.wanted} chunks, and the machine has room for {watch.granted}")
+        ranges = " or ".join(("its range", *(f"that of {rival}" for rival in watch.rivals)))
+        problems.append(
+            f"it should have {counted(watch.wanted, 'chunk')}, and there is room for {watch.granted}: "
+            f"make {ranges} smaller, or use a machine with more cores"
+        )
     problems += [
         f"replica {replica.id}: {replica.message}"
         for replica in controller.roster.of(endpoint.id)
