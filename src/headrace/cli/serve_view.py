@@ -18,6 +18,8 @@ LONGEST_WATCH_S = 600.0
 """After this long the view stops looking; ``headrace status`` tells the rest."""
 
 API = "/api/headrace/v1"
+REFUSED = "first_endpoint_refused"
+"""Kind of the event by which the controller tells that it made no first endpoint."""
 
 
 class Announcer:
@@ -27,6 +29,7 @@ class Announcer:
         self.data = data
         self.say = say
         self.tell = tell
+        self._began_ms = time.time() * 1000
         self._until = time.monotonic() + LONGEST_WATCH_S
 
     def run(self, url: str) -> None:
@@ -63,6 +66,10 @@ class Announcer:
     def _endpoints(self, server: Connection, url: str) -> None:
         endpoints = server.get(f"{API}/endpoints")["endpoints"]
         if not endpoints:
+            # Of this start only: an older refusal stays in the log.
+            for event in server.get(f"{API}/events")["events"]:
+                if event["kind"] == REFUSED and event["at_ms"] >= self._began_ms:
+                    self.say(event["message"])
             self.say("There is no endpoint yet. Make one: headrace endpoints create NAME --model MODEL")
             return
         for endpoint in endpoints:
