@@ -51,7 +51,8 @@ class Registry:
     ) -> ModelSettings:
         """Register a GGUF file, a server that already runs, or the simulated engine; exactly one of the three.
 
-        ``default_max_tokens`` None: 1024, or half of a context that is too small for that. Raises RegistryError.
+        A URL may end in ``/v1``, as clients of OpenAI's API write it. ``default_max_tokens`` None: 1024, or half of a
+        context that is too small for that. Raises RegistryError.
         """
         if (gguf is not None) + (url is not None) + simulated != 1:
             raise RegistryError(f"model {name!r}: give exactly one of a GGUF file, a URL, or the simulated engine")
@@ -60,7 +61,7 @@ class Registry:
             version=version,
             engine="llamacpp" if gguf is not None else "openai" if url is not None else "simulated",
             path=None if gguf is None else str(gguf.expanduser().resolve()),
-            url=None if url is None else url.rstrip("/"),
+            url=None if url is None else url.rstrip("/").removesuffix("/v1").rstrip("/"),
             api_key_env=api_key_env,
             upstream_model=upstream_model,
             context=context,
@@ -77,8 +78,13 @@ class Registry:
         """Check and store settings; returns them with the weights' SHA-256. Raises RegistryError."""
         check_settings(model)
         path = self._path(model.name)
+        if model.path is not None and not Path(model.path).is_file():
+            raise RegistryError(f"model {model.name!r}: there is no file {model.path}")
         if path.exists() and not replace:
-            raise RegistryError(f"model {model.name!r} is registered already; remove it first, or replace it")
+            raise RegistryError(
+                f"model {model.name!r} is registered already; `headrace models add ... --replace` puts the new "
+                "settings in place of the old"
+            )
         try:
             engine_for(model.engine).check(model)
             if model.path is not None and model.sha256 is None:
@@ -115,7 +121,15 @@ class Registry:
         try:
             self._path(name).unlink()
         except FileNotFoundError:
-            raise RegistryError(f"no model {name!r} is registered") from None
+            pulled = self._pulled(name)
+            if pulled is not None:
+                raise RegistryError(
+                    f"model {name!r} is one of the catalogue, not registered here; its file is {pulled.path}: delete "
+                    "it to be rid of the model"
+                ) from None
+            if name in CATALOGUE:
+                raise RegistryError(f"model {name!r} is one of the catalogue and was not fetched yet") from None
+            raise RegistryError(f"no model {name!r} is registered; `headrace models list` shows them") from None
 
     def _pulled(self, name: str) -> ModelSettings | None:
         entry = CATALOGUE.get(name)
