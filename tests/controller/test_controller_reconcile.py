@@ -58,6 +58,18 @@ async def test_a_minimum_of_zero_is_accepted_at_once_and_starts_nothing(world: W
     assert world.fleet.started == 0
 
 
+async def test_a_new_endpoint_at_zero_is_not_said_to_have_a_request(world: World) -> None:
+    gateway = await served(world, "first", 1, 1)
+    world.create("a", 0, 2)
+    gateway.offer(world.get("a"))
+    gateway.report()
+    await world.step(1)
+    events = [event for event in world.controller.events.list(endpoint="a") if event.kind == "scaled"]
+    assert all("has a request" not in event.message for event in events)
+    reason = world.controller.reconciler.watch(world.get("a").id).reason
+    assert "kept ready until it has been idle for 300 s" in reason
+
+
 async def test_a_request_at_an_endpoint_at_zero_starts_a_replica_at_once(world: World) -> None:
     gateway = await served(world, "a", 0, 2)
     gateway.offer(world.get("a"), work=50.0, queued=1, queued_work=50.0)

@@ -75,6 +75,7 @@ observations = st.builds(
     oldest_wait_s=st.floats(0, 300),
     in_flight=st.integers(0, 100),
     last_arrival_age_s=st.floats(0, 1e4),
+    requested=st.booleans(),
     metrics_age_s=st.none() | st.floats(0, 100),
 )
 
@@ -145,7 +146,9 @@ def test_nothing_changes_on_stale_metrics_and_the_window_begins_again_after() ->
 def test_stale_metrics_do_not_keep_an_endpoint_below_its_minimum() -> None:
     decision = decide(seen(min_chunks=2, ready=0, metrics_age_s=None), KNOBS, State())
     assert decision.chunks == 2
-    assert decision.reason == "0 -> 2 chunks: no gateway has reported yet"
+    assert decision.reason == "0 -> 2 chunks: the range begins at 2 chunks; no gateway has reported yet"
+    above = decide(seen(max_chunks=1, ready=3, metrics_age_s=20), KNOBS, State())
+    assert above.reason == "3 -> 1 chunk: the range ends at 1 chunk; no gateway has reported for 20 s"
 
 
 def test_a_controller_that_has_just_started_takes_nothing_away() -> None:
@@ -164,6 +167,20 @@ def test_zero_after_the_idle_time_and_back_on_the_first_request() -> None:
     woken = decide(seen(ready=0, queued=1, backlog_work=200, **sleeping), KNOBS, idle.state)
     assert woken.chunks == 1
     assert "an endpoint at zero has a request" in woken.reason
+
+
+def test_a_chunk_of_a_new_endpoint_is_not_said_to_have_a_request() -> None:
+    new = seen(ready=0, min_chunks=0, scale_to_zero=True, last_arrival_age_s=0.2, requested=False)
+    decision = decide(new, KNOBS, State(target=0))
+    assert decision.reason.startswith("0 -> 1 chunk: kept ready until it has been idle for 300 s; ")
+    queued = decide(replace(new, queued=1), KNOBS, State(target=0))
+    assert "an endpoint at zero has a request" in queued.reason
+
+
+def test_a_decision_stored_before_requests_were_told_from_silence_decides_again() -> None:
+    stored = decide(seen(offered_fast=280), KNOBS, State(target=1)).inputs
+    del stored["observation"]["requested"]
+    assert replay(stored).chunks == 4
 
 
 def test_an_arrival_between_two_reports_wakes_an_endpoint_too() -> None:
@@ -185,6 +202,8 @@ def test_another_range_applies_at_once() -> None:
     decision = decide(seen(max_chunks=2, ready=4), KNOBS, State(target=4))
     assert decision.chunks == 2
     assert decision.reason.startswith("4 -> 2 chunks: the range is 1 to 2 chunks")
+    fixed = decide(seen(max_chunks=1, ready=4), KNOBS, State(target=4))
+    assert fixed.reason.startswith("4 -> 1 chunk: the range is 1 chunk;")
 
 
 def test_the_fast_window_holds_three_service_times() -> None:

@@ -95,7 +95,7 @@ class Gateways:
             totals = self._totals.setdefault(endpoint.endpoint, Totals())
             before = known.endpoints.get(endpoint.endpoint, endpoint if first else None)
             totals.add(endpoint, before)
-            if before is None or endpoint.arrivals > before.arrivals or endpoint.queued:
+            if endpoint.arrivals > (before.arrivals if before else 0) or endpoint.queued:
                 self._last_arrival[endpoint.endpoint] = now
             known.endpoints[endpoint.endpoint] = endpoint
         known.tick = tick

@@ -79,4 +79,5 @@ class Scaler:
             in_flight=gauges.in_flight,
             last_arrival_age_s=now - self._since if age is None else age,
             metrics_age_s=gateways.metrics_age_s(now),
+            requested=age is not None,
         )

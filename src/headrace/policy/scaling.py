@@ -82,6 +82,8 @@ class Observation:
     """Since the last arrival or, without one, since the endpoint was made."""
     metrics_age_s: float | None
     """Since the last report of a gateway; None: there was none."""
+    requested: bool = True
+    """Whether ``last_arrival_age_s`` is that of a request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,8 +126,11 @@ def decide(obs: Observation, knobs: Knobs, state: State) -> Decision:
 
     # Without news the last decision stands, and what was seen before the silence says nothing of the time in it.
     if obs.metrics_age_s is None or obs.metrics_age_s > knobs.freeze_after_s:
-        silence = "yet" if obs.metrics_age_s is None else f"for {obs.metrics_age_s:.0f} s"
-        return decided(held, f"no gateway has reported {silence}", State(target=held, decided_at=obs.now))
+        why = "no gateway has reported " + ("yet" if obs.metrics_age_s is None else f"for {obs.metrics_age_s:.0f} s")
+        if held != before:
+            end = "begins" if held > before else "ends"
+            why = f"the range {end} at {_chunks(held)}; {why}"
+        return decided(held, why, State(target=held, decided_at=obs.now))
 
     # The fast window sees a rise at once, the slow one carries a lull.
     demand = max(obs.offered_fast, obs.offered_slow)
@@ -147,11 +152,14 @@ def decide(obs: Observation, knobs: Knobs, state: State) -> Decision:
     if not awake and lowest == 0:
         return settled(0, f"no request for {obs.last_arrival_age_s:.0f} s")
 
-    # Another range applies at once, and so does a first request.
+    # Another range applies at once, and so does a first request. Without one the idle time is that of a new endpoint
+    # or a new watch, and the chunk is there for the first request.
     if held < floor:
-        return settled(needed, f"an endpoint at zero has a request; {seen}")
+        requested = obs.queued > 0 or obs.in_flight > 0 or obs.requested
+        kept = f"kept ready until it has been idle for {knobs.idle_to_zero_s:.0f} s"
+        return settled(needed, f"{'an endpoint at zero has a request' if requested else kept}; {seen}")
     if held != before and needed <= held:
-        return settled(held, f"the range is {obs.min_chunks} to {_chunks(obs.max_chunks)}; {seen}")
+        return settled(held, f"the range is {_range(obs)}; {seen}")
 
     # Up at once: a chunk takes its time to start, and the target counts those that are starting.
     if needed > held:
@@ -191,6 +199,12 @@ def _clamp(chunks: int, lowest: int, highest: int) -> int:
 
 def _chunks(count: int) -> str:
     return f"{count} chunk" if count == 1 else f"{count} chunks"
+
+
+def _range(obs: Observation) -> str:
+    if obs.min_chunks == obs.max_chunks:
+        return _chunks(obs.max_chunks)
+    return f"{obs.min_chunks} to {_chunks(obs.max_chunks)}"
 
 
 def _backlog_s(obs: Observation) -> float:
