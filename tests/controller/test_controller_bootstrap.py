@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -129,6 +130,54 @@ async def test_a_measurement_that_fails_says_why(tmp_path: Path, monkeypatch: py
     await measure_first(world.controller, world.get("a"), fails)
     messages = [event.message for event in world.controller.events.list() if event.kind == GAVE_UP]
     assert "no engine here" in messages[0]
+
+
+def disturbed_times(world: World, times: int) -> Callable[[str, Path], Awaitable[Outcome]]:
+    """A measurement that other programs disturb in its first ``times`` attempts; each finds another chunk."""
+    attempts = 0
+
+    async def measure(model: str, data_dir: Path) -> Outcome:
+        nonlocal attempts
+        attempts += 1
+        world.model(chunk=700 + attempts, status="quick")
+        return Outcome(0, "", others=0.42, disturbed=True) if attempts <= times else Outcome(0, "", others=0.01)
+
+    return measure
+
+
+async def test_a_measurement_that_other_programs_disturbed_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bootstrap, "RETRY_S", 0.0)
+    world = await world_with_first(tmp_path)
+    await measure_first(world.controller, world.get("a"), disturbed_times(world, 1))
+    assert world.get("a").target.entity.chunk == 702
+    messages = [event.message for event in world.controller.events.list() if event.kind == "measuring_spoiled"]
+    assert messages == ["measuring toy, attempt 1 of 3: other programs used 42% of the cores' time meanwhile"]
+
+
+async def test_a_measurement_that_is_disturbed_every_time_is_kept_and_said_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bootstrap, "RETRY_S", 0.0)
+    world = await world_with_first(tmp_path)
+    await measure_first(world.controller, world.get("a"), disturbed_times(world, MOST_ATTEMPTS))
+    assert world.get("a").target.entity.chunk == 700 + MOST_ATTEMPTS
+    assert world.kinds().count("measuring_spoiled") == MOST_ATTEMPTS - 1
+    kept = next(event for event in world.controller.events.list() if event.kind == "measuring_disturbed")
+    assert "42% of the cores' time" in kept.message
+    assert GAVE_UP not in world.kinds()
+
+
+async def test_what_a_profile_process_tells_of_others_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = '{"profile": {"id": "p"}, "others": 0.25, "disturbed": true, "path": "p.json"}'
+    program = tmp_path / "profile"
+    program.write_text(f"#!/bin/sh\necho '{line}'\necho slow >&2\n")
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+    assert await bootstrap.quick_profile("toy", tmp_path) == Outcome(0, "slow", others=0.25, disturbed=True)
+    program.write_text("#!/bin/sh\nexit 3\n")
+    assert await bootstrap.quick_profile("toy", tmp_path) == Outcome(3, "")
 
 
 async def test_a_restart_in_the_middle_of_a_measurement_measures_again(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """The first endpoint of a new server: made from the profile at hand, then measured here and sold anew.
 
-The measurement is a process of its own on replicas of its own. Requests that were served meanwhile spoil it: then it
-is done again, a few times, after which the provisional figures stay until somebody measures by hand.
+The measurement is a process of its own on replicas of its own. Requests that were served meanwhile spoil it, and so do
+other programs that used the cores: then it is done again, a few times. After that the figures of a measurement that
+only other programs disturbed are taken all the same, as they are of this machine as it is; otherwise the provisional
+ones stay until somebody measures by hand.
 """
 
 from __future__ import annotations
@@ -9,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from headrace.config import FirstEndpoint
 from headrace.controller.controller import Controller
@@ -28,7 +31,7 @@ TIMEOUT_S = 600.0
 """A quick profile takes one minute; on a slow machine some more. Then something is wrong."""
 POLL_S = 0.2
 RETRY_S = 10.0
-"""After an attempt that failed: what was in its way, such as a profile that somebody runs by hand, may end."""
+"""After an attempt that failed or that other programs disturbed: what was in its way may end."""
 GAVE_UP = "measuring_given_up"
 
 log = logging.getLogger(__name__)
@@ -41,6 +44,17 @@ class Outcome:
     code: int
     said: str
     """Last of what it wrote on standard error."""
+    others: float | None = None
+    """Part of the cores' time that other programs used meanwhile, 0 to 1; None where it did not tell."""
+    disturbed: bool = False
+    """They used so much that the figures may be wrong."""
+
+
+class _Told(msgspec.Struct, frozen=True):
+    """What is read of the line that a profile process writes on standard output."""
+
+    others: float | None = None
+    disturbed: bool = False
 
 
 Measure = Callable[[str, Path], Awaitable[Outcome]]
@@ -92,15 +106,22 @@ async def measure_first(controller: Controller, endpoint: Endpoint, measure: Mea
             for attempt in range(1, MOST_ATTEMPTS + 1):
                 before = await _idle(controller)
                 outcome = await measure(model, controller.data.root)
-                disturbed = _dispatched(controller) != before
-                if outcome.code == 0 and not disturbed:
+                served = _dispatched(controller) != before
+                attempted = f"measuring {model}, attempt {attempt} of {MOST_ATTEMPTS}"
+                if outcome.code == 0 and not served and (not outcome.disturbed or attempt == MOST_ATTEMPTS):
+                    if outcome.disturbed:
+                        kept = f"{attempted}: {_disturbance(outcome)}; its figures are kept; `headrace profile {model}`"
+                        _event(controller, endpoint, "measuring_disturbed", kept)
                     controller.endpoints.measured(name)
                     return
-                why = "requests were served meanwhile" if disturbed else f"it failed: {outcome.said}"
-                message = f"measuring {model}, attempt {attempt} of {MOST_ATTEMPTS}: {why}"
-                _event(controller, endpoint, "measuring_spoiled", message)
+                why = f"it failed: {outcome.said}"
+                if served:
+                    why = "requests were served meanwhile"
+                elif outcome.code == 0:
+                    why = _disturbance(outcome)
+                _event(controller, endpoint, "measuring_spoiled", f"{attempted}: {why}")
                 _forget_profile(controller, model)
-                if not disturbed and attempt < MOST_ATTEMPTS:
+                if not served and attempt < MOST_ATTEMPTS:
                     await asyncio.sleep(RETRY_S)
         _event(
             controller, endpoint, GAVE_UP, f"{model} keeps its provisional profile: {why}; `headrace profile {model}`"
@@ -115,8 +136,8 @@ async def quick_profile(model: str, data_dir: Path) -> Outcome:
     """Run ``headrace profile --quick`` as a process that cannot outlive this one. Must be called in the main thread."""
     command = "from headrace.cli.main import main; main()"
     argv = [sys.executable, "-c", command, "profile", model, "--quick", "--json", "--data-dir", str(data_dir)]
-    with tempfile.TemporaryFile() as said:
-        process = spawn(argv, stdin="", stdout=subprocess.DEVNULL, stderr=said)
+    with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as told:
+        process = spawn(argv, stdin="", stdout=told, stderr=said)
         try:
             in_time = await _ends(process.pid)
         finally:
@@ -125,7 +146,23 @@ async def quick_profile(model: str, data_dir: Path) -> Outcome:
             code = process.wait()
         said.seek(0)
         words = said.read()[-2000:].decode(errors="replace").strip()
-        return Outcome(code, words if in_time else f"no end within {TIMEOUT_S:g} s; {words}")
+        told.seek(0)
+        seen = _told(told.read())
+        words = words if in_time else f"no end within {TIMEOUT_S:g} s; {words}"
+        return Outcome(code, words, seen.others, seen.disturbed)
+
+
+def _told(output: bytes) -> _Told:
+    """Nothing, where the process ended without its line."""
+    try:
+        return msgspec.json.decode(output, type=_Told)
+    except msgspec.DecodeError:
+        return _Told()
+
+
+def _disturbance(outcome: Outcome) -> str:
+    used = "much" if outcome.others is None else f"{outcome.others:.0%}"
+    return f"other programs used {used} of the cores' time meanwhile"
 
 
 async def _ends(pid: int) -> bool:
