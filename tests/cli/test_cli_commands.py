@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from cli_api import ToyApi
 
 from headrace.cli.errors import UsageError
 from headrace.cli.main import COMMANDS, main
@@ -110,3 +111,22 @@ def test_times_are_told_in_many_ways() -> None:
     assert 3_539_000 < minute - hour < 3_541_000
     with pytest.raises(UsageError, match="expected a time such as"):
         unix_ms("soon", "--from")
+
+
+def test_a_bill_names_the_config_of_each_line_and_the_zone_of_its_hour(tmp_path: Path) -> None:
+    line = {"hour_start_ms": 1_795_392_000_000, "config_version": 7, "chunk_ms": 3600, "price": "1", "amount": "0.001"}
+    told = {"currency": "DBU", "total": "0.001", "bills": [{"endpoint": "chat", "lines": [line]}]}
+    with ToyApi({"/api/headrace/v1/bill": [told]}) as api:
+        done = run("bill", "--url", api.url, data_dir=tmp_path)
+    assert "hour (UTC)" in done.stdout
+    (row,) = (line for line in done.stdout.splitlines() if "2026-11-23" in line)
+    assert row.split()[:3] == ["2026-11-23", "00:00", "7"]
+
+
+def test_a_servers_process_is_not_blamed_for_another_url(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    note = {"pid": os.getpid(), "url": "http://127.0.0.1:1", "started_ms": 0}
+    (tmp_path / "run" / "server.json").write_text(json.dumps(note))
+    assert f"process {os.getpid()} is alive" in run("status", data_dir=tmp_path).stderr
+    assert f"process {os.getpid()} is alive" in run("status", "--url", note["url"], data_dir=tmp_path).stderr
+    assert "process" not in run("status", "--url", "http://127.0.0.1:9", data_dir=tmp_path).stderr

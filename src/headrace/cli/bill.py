@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
 from headrace.cli.connection import connect
 from headrace.cli.options import DataDirOption, EndpointOption, JsonOption, KeyOption, UrlOption
-from headrace.cli.output import at, console, number, print_json, print_table
+from headrace.cli.output import console, number, print_json, print_table
 from headrace.cli.times import unix_ms
 
 HOW = (
@@ -46,7 +47,8 @@ def bill(
 def _print(one: dict[str, Any], currency: str) -> None:
     print_table(
         [
-            "hour",
+            "hour (UTC)",
+            ">config version",
             ">chunk-milliseconds",
             ">chunk-hours",
             f">price of a chunk-hour ({currency})",
@@ -54,7 +56,8 @@ def _print(one: dict[str, Any], currency: str) -> None:
         ],
         [
             [
-                at(line["hour_start_ms"]),
+                datetime.fromtimestamp(line["hour_start_ms"] / 1000, UTC).strftime("%Y-%m-%d %H:%M"),
+                line["config_version"],
                 number(line["chunk_ms"]),
                 f"{line['chunk_ms'] / 3_600_000:.6f}",
                 line["price"],

@@ -124,10 +124,10 @@ def connect(
     directory = data_dir(chosen, environment)
     if url is not None:
         url = _checked(url)
-        if key is None and url == _local_url(directory):
+        if key is None and url == local_url(directory):
             key = _admin_key(directory)
         return Connection(url, key)
-    local = _local_url(directory)
+    local = local_url(directory)
     if local is None:
         raise ServerGone(
             f"no server runs on the data directory {directory.root}; start one with `headrace serve`, or name one with "
@@ -145,7 +145,8 @@ def _checked(url: str) -> str:
     return url.rstrip("/")
 
 
-def _local_url(directory: DataDir) -> str | None:
+def local_url(directory: DataDir) -> str | None:
+    """Where the server of a data directory listens, or did when it last ran."""
     try:
         return str(json.loads(directory.server_note.read_text())["url"]).rstrip("/")
     except (OSError, ValueError, KeyError, TypeError):

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated, Any
 
 import typer
 
 from headrace.cli.connection import Connection, connect, path_part
+from headrace.cli.endpoint_view import print_endpoint, print_endpoints
+from headrace.cli.endpoint_wait import wait_until_ready
 from headrace.cli.errors import CommandError, UsageError
 from headrace.cli.options import DataDirOption, JsonOption, KeyOption, UrlOption
-from headrace.cli.output import console, number, print_json, print_table
+from headrace.cli.output import console, print_json
 
 app = typer.Typer(help="Create, look at, change and delete endpoints.", no_args_is_help=True, rich_markup_mode=None)
 
 API = "/api/2.0/serving-endpoints"
 OWN_API = "/api/headrace/v1/endpoints"
-POLL_S = 0.5
-PATIENCE_S = 900.0
 
 NameArgument = Annotated[str, typer.Argument(help="The endpoint's name.")]
 MinChunksOption = Annotated[int | None, typer.Option("--min-chunks", help="Least capacity, in chunks.")]
 MaxChunksOption = Annotated[int | None, typer.Option("--max-chunks", help="Most capacity, in chunks.")]
 MinOption = Annotated[int | None, typer.Option("--min", help="The same in reference tokens/s, whole chunks.")]
 MaxOption = Annotated[int | None, typer.Option("--max", help="The same in reference tokens/s, whole chunks.")]
-WaitOption = Annotated[bool, typer.Option("--wait", help="Return when it can serve.")]
+WaitOption = Annotated[bool, typer.Option("--wait", help="Return when it can serve; fails after two minutes.")]
 
 
 @app.command()
@@ -66,7 +65,7 @@ def create(
         body["headrace"] = given
     server.post(API, body)
     if wait:
-        _wait(server, name)
+        wait_until_ready(server, name)
     _show(server, name, json_output=json_output)
 
 
@@ -79,7 +78,7 @@ def get(
     data_dir: DataDirOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """One endpoint: its range, replicas and state."""
+    """One endpoint: its range, chunk, profile, replicas, the last scaling decision, and what is wrong."""
     _show(connect(url, api_key, data_dir), name, json_output=json_output)
 
 
@@ -131,7 +130,7 @@ def update(
     entity = _entity(model, model_version, low, high, scale_to_zero=to_zero and low == 0)
     server.put(f"{API}/{path_part(name)}/config", {"served_entities": [entity]})
     if wait:
-        _wait(server, name)
+        wait_until_ready(server, name)
     _show(server, name, json_output=json_output)
 
 
@@ -197,46 +196,10 @@ def _entity(model: str, version: str, low: int, high: int, *, scale_to_zero: boo
     }
 
 
-def _wait(server: Connection, name: str) -> None:
-    """Until the endpoint serves its newest config. Raises CommandError where the update failed, or takes too long."""
-    until = time.monotonic() + PATIENCE_S
-    while time.monotonic() < until:
-        state = server.get(f"{API}/{path_part(name)}")["state"]
-        if state["config_update"] in ("UPDATE_FAILED", "UPDATE_CANCELED"):
-            raise CommandError(f"{name!r} could not be brought to its new config; `headrace events --endpoint {name}`")
-        if state["config_update"] == "NOT_UPDATING":
-            return
-        time.sleep(POLL_S)
-    raise CommandError(f"{name!r} was not ready after {PATIENCE_S:.0f} s; `headrace status` says what it waits for")
-
-
 def _show(server: Connection, name: str, *, json_output: bool) -> None:
     """Both views of it: Databricks' and Headrace's own."""
     endpoint = server.get(f"{OWN_API}/{path_part(name)}")
     if json_output:
         print_json({**server.get(f"{API}/{path_part(name)}"), "headrace": endpoint})
     else:
-        print_endpoints([endpoint])
-
-
-def print_endpoints(endpoints: list[dict[str, Any]]) -> None:
-    """One line each."""
-    if not endpoints:
-        console().print("There are no endpoints. Create one: headrace endpoints create NAME --model MODEL")
-        return
-    print_table(
-        ["endpoint", "model", "state", ">chunks in use", ">range in chunks", ">range in reference tokens/s", "profile"],
-        [
-            [
-                endpoint["name"],
-                endpoint["model"],
-                endpoint["state"],
-                endpoint["chunks_in_use"],
-                f"{endpoint['min_chunks']} to {endpoint['max_chunks']}",
-                f"{number(endpoint['min_chunks'] * endpoint['chunk'])} to "
-                f"{number(endpoint['max_chunks'] * endpoint['chunk'])}",
-                endpoint["profile_status"],
-            ]
-            for endpoint in endpoints
-        ],
-    )
+        print_endpoint(endpoint)

@@ -13,6 +13,7 @@ import typer
 from headrace.cli.connection import data_dir as local_data_dir
 from headrace.cli.options import DataDirOption, JsonOption
 from headrace.cli.output import console, number, print_json, print_table
+from headrace.cli.profile_view import profile_label, work_formula
 
 if TYPE_CHECKING:
     from headrace.bench.outcome import Effort, Measured
@@ -85,10 +86,9 @@ def _measure(model: ModelSettings, effort: Effort, replicas: int | None, seed: i
 def _print(measured: Measured, path: Path) -> None:
     profile, out = measured.profile, console()
     half = (profile.chunk_high - profile.chunk_low) / 2 / profile.chunk_mean
-    out.print(
-        f"{profile.model} ({profile.engine}, {profile.status}{', simulated' if profile.simulated else ''}): "
-        f"chunk [bold]{profile.chunk:,}[/bold] reference tokens/s"
-    )
+    engine = "" if profile.simulated else f"{profile.engine}, "
+    label = profile_label(profile.status, simulated=profile.simulated)
+    out.print(f"{profile.model} ({engine}{label}): chunk [bold]{profile.chunk:,}[/bold] reference tokens/s")
     out.print(
         f"mean {profile.chunk_mean:,.1f}, 95% interval {profile.chunk_low:,.1f} to {profile.chunk_high:,.1f} "
         f"(±{half:.1%}); {profile.replicas_loaded} replicas loaded, {profile.slots} in flight on each, "
@@ -106,11 +106,7 @@ def _print(measured: Measured, path: Path) -> None:
         ["input/output tokens", ">requests", ">measured (s)", ">predicted (s)", ">error", ""],
         [_row(shape, "") for shape in profile.shapes] + [_row(measured.held_out, "not fitted to")],
     )
-    weights = profile.weights
-    out.print(
-        f"work = {weights.w_in:.4g} new + {weights.w_out:.4g} out + {weights.w_pp:.3g} new (cached + new/2) "
-        f"+ {weights.w_dd:.3g} out (in + out/2) + {weights.w_c:.3g} cached   (reference tokens; 2048/256 weighs 2304)"
-    )
+    out.print(f"work = {work_formula(profile.weights)}")
     start = "" if profile.start_s is None else f"start of a replica {profile.start_s:.1f} s"
     memory = "" if profile.memory_bytes is None else f"memory of a replica {profile.memory_bytes / 2**20:,.0f} MiB"
     if start or memory:

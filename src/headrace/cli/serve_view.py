@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from headrace.cli.connection import Connection, path_part
 from headrace.cli.errors import CommandError
+from headrace.cli.profile_view import profile_label
 from headrace.paths import DataDir
 
 POLL_S = 0.2
@@ -92,9 +93,10 @@ class Announcer:
 def _range(endpoint: dict[str, Any]) -> str:
     chunk = endpoint["chunk"]
     low, high = endpoint["min_chunks"], endpoint["max_chunks"]
+    label = profile_label(endpoint["profile_status"], simulated=endpoint["simulated"])
     text = (
         f"{endpoint['name']}: {low * chunk:,.0f} to {high * chunk:,.0f} reference tokens/s, "
-        f"{low} to {high} chunks of {chunk:,.0f}, {endpoint['profile_status']} profile"
+        f"{low} to {high} chunks of {chunk:,.0f}, {label} profile"
     )
     if endpoint.get("measuring"):
         text += "; being measured on this machine now, about a minute"

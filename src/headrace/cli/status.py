@@ -6,9 +6,9 @@ import json
 import os
 from typing import Any
 
-from headrace.cli.connection import ServerGone, connect
+from headrace.cli.connection import ServerGone, connect, local_url
 from headrace.cli.connection import data_dir as local_data_dir
-from headrace.cli.endpoints import print_endpoints
+from headrace.cli.endpoint_view import print_endpoints
 from headrace.cli.errors import CommandError
 from headrace.cli.options import DataDirOption, JsonOption, KeyOption, UrlOption
 from headrace.cli.output import at, console, print_json, print_table
@@ -19,11 +19,15 @@ def status(
     *, url: UrlOption = None, api_key: KeyOption = None, data_dir: DataDirOption = None, json_output: JsonOption = False
 ) -> None:
     """What runs and what is wrong. Exit status 1 where no server answers."""
+    directory = local_data_dir(data_dir)
+    asked = None
     try:
         server = connect(url, api_key, data_dir)
+        asked = server.url
         told = server.get("/api/headrace/v1/status")
     except ServerGone as gone:
-        reason = str(gone) if url else f"{gone}{_traces(local_data_dir(data_dir))}"
+        # What the directory tells is of its own server alone, not of another that was asked for.
+        reason = f"{gone}{_traces(directory)}" if asked == local_url(directory) else str(gone)
         if json_output:
             print_json({"running": False, "problems": [reason]})
         raise CommandError(reason) from None

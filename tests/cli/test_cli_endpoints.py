@@ -1,0 +1,123 @@
+"""What commands say of endpoints, and how ``--wait`` ends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from cli_api import ToyApi
+
+from headrace.cli.connection import Connection
+from headrace.cli.endpoint_view import print_endpoint, print_endpoints
+from headrace.cli.endpoint_wait import wait_until_ready
+from headrace.cli.errors import CommandError
+
+PATH = "/api/headrace/v1/endpoints/chat"
+
+
+def endpoint(**more: Any) -> dict[str, Any]:
+    return {
+        "name": "chat",
+        "state": "ready",
+        "problems": [],
+        "config_update": "NOT_UPDATING",
+        "update_message": "",
+        "config_version": 3,
+        "pending_version": None,
+        "model": "sim",
+        "model_version": "1",
+        "engine": "simulated",
+        "simulated": True,
+        "context": 4096,
+        "slots": 4,
+        "chunk": 1200,
+        "min_chunks": 1,
+        "max_chunks": 2,
+        "scale_to_zero": False,
+        "weights": {"w_in": 1.0, "w_out": 1.5, "w_pp": 0.0, "w_dd": 0.0, "w_c": 0.0},
+        "profile_id": "sim-20261122",
+        "profile_status": "quick",
+        "measuring": False,
+        "chunks_wanted": 1,
+        "chunks_ready": 1,
+        "chunks_loading": 0,
+        "chunks_draining": 0,
+        "chunks_in_use": 1,
+        "chunks_billed": 1,
+        "scaling_reason": "demand 300 fits 1 chunk",
+        "replicas": [
+            {
+                "id": "r1",
+                "state": "ready",
+                "cpus": [2, 3],
+                "slots": 4,
+                "in_flight": 1,
+                "config_version": 3,
+                "created_ms": 0,
+                "ready_ms": 1000,
+                "draining_ms": None,
+                "drain_cause": None,
+                "message": "",
+            }
+        ],
+    } | more
+
+
+def test_one_endpoint_is_told_in_full(capsys: pytest.CaptureFixture[str]) -> None:
+    print_endpoint(endpoint(problems=["the machine has room for 1"], measuring=True))
+    said = capsys.readouterr().out
+    for words in (
+        "1 to 2 chunks, 1,200 to 2,400 reference tokens/s",
+        "quick, simulated, measuring: sim-20261122",
+        "1 new + 1.5 out",
+        "demand 300 fits 1 chunk",
+        "the machine has room for 1",
+        "1 of 4",
+        "2, 3",
+        "version 3",
+    ):
+        assert words in said
+
+
+def test_an_endpoint_without_replicas_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    print_endpoint(endpoint(replicas=[]))
+    assert "no replicas" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "label"),
+    [
+        ({}, "quick, simulated"),
+        ({"simulated": False, "profile_status": "provisional", "measuring": True}, "provisional, measuring"),
+    ],
+)
+def test_a_row_says_what_its_figures_are_worth(
+    capsys: pytest.CaptureFixture[str], more: dict[str, Any], label: str
+) -> None:
+    print_endpoints([endpoint(**more)])
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if line.strip().startswith("chat"))
+    assert row.rstrip().endswith(label)
+
+
+def test_waiting_tells_each_problem_once_and_ends_when_it_serves(capsys: pytest.CaptureFixture[str]) -> None:
+    trying = endpoint(config_update="IN_PROGRESS", problems=["no core is free"])
+    worse = endpoint(config_update="IN_PROGRESS", problems=["no core is free", "a replica failed"])
+    with ToyApi({PATH: [trying, trying, worse, endpoint()]}) as api:
+        wait_until_ready(Connection(api.url, None), "chat", poll_s=0)
+    assert capsys.readouterr().err.splitlines() == ["chat: no core is free", "chat: a replica failed"]
+
+
+def test_waiting_fails_with_the_reason_of_a_failed_update() -> None:
+    failed = endpoint(config_update="UPDATE_FAILED", update_message="the weights are gone")
+    with ToyApi({PATH: [failed]}) as api, pytest.raises(CommandError, match="new config: the weights are gone"):
+        wait_until_ready(Connection(api.url, None), "chat", poll_s=0)
+
+
+def test_waiting_ends_while_the_server_goes_on_trying() -> None:
+    stuck = endpoint(config_update="IN_PROGRESS", problems=["no core is free"])
+    with (
+        ToyApi({PATH: [stuck]}) as api,
+        pytest.raises(CommandError, match=r"not ready after 0 s: no core is free\. The server goes on trying") as ended,
+    ):
+        wait_until_ready(Connection(api.url, None), "chat", patience_s=0)
+    assert ended.value.status == 1
