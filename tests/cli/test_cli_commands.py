@@ -31,7 +31,13 @@ def run(*words: str, data_dir: Path) -> subprocess.CompletedProcess[str]:
         (["endpoints", "list"], 1, "no server runs on the data directory"),
         (["status"], 1, "no server runs on the data directory"),
         (["usage", "--url", "http://127.0.0.1:1"], 1, "no server answers at http://127.0.0.1:1"),
-        (["load", "x", "--users", "1"], 2, "say how much"),
+        (["load", "x", "--users", "1"], 2, "say how much: --requests N, --duration SECONDS"),
+        (
+            ["load", "x"],
+            2,
+            "say which load: --users N (default 1), --rate, --rate-chunks or --rate-requests R; and",
+        ),
+        (["load", "x", "--dataset", "missing.jsonl"], 1, "cannot read missing.jsonl"),
         (["load", "x", "--users", "1", "--rate", "5", "-n", "1"], 2, "give one of --users, --rate"),
         (["load", "x", "-n", "1", "--vocabulary", "few"], 2, "--vocabulary is 'few'"),
         (["load", "x", "-n", "1", "--dataset", "missing.jsonl"], 1, "cannot read missing.jsonl"),
@@ -95,6 +101,15 @@ def test_models_are_registered_listed_and_forgotten(tmp_path: Path) -> None:
     assert json.loads(run("models", "list", "--json", data_dir=tmp_path).stdout)["models"] == []
 
 
+def test_a_listed_model_whose_file_is_gone_says_so(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    settings = {"name": "tiny", "engine": "llamacpp", "path": str(tmp_path / "tiny.gguf")}
+    (tmp_path / "models" / "tiny.json").write_text(json.dumps(settings))
+    assert "the file is not there" in run("models", "list", data_dir=tmp_path).stdout
+    (tmp_path / "tiny.gguf").touch()
+    assert "the file is not there" not in run("models", "list", data_dir=tmp_path).stdout
+
+
 def test_a_command_imports_neither_other_commands_nor_what_it_does_not_need() -> None:
     script = "import sys\nfrom headrace.cli.main import build\nbuild(['events'])\nprint(*sys.modules)\n"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
@@ -130,3 +145,12 @@ def test_a_servers_process_is_not_blamed_for_another_url(tmp_path: Path) -> None
     assert f"process {os.getpid()} is alive" in run("status", data_dir=tmp_path).stderr
     assert f"process {os.getpid()} is alive" in run("status", "--url", note["url"], data_dir=tmp_path).stderr
     assert "process" not in run("status", "--url", "http://127.0.0.1:9", data_dir=tmp_path).stderr
+
+
+@pytest.mark.parametrize("simulated", [True, False])
+def test_load_on_a_simulated_endpoint_says_that_its_figures_are_no_models(tmp_path: Path, simulated: bool) -> None:
+    weights = {"w_in": 1.0, "w_out": 1.5, "w_pp": 0.0, "w_dd": 0.0, "w_c": 0.0}
+    told = {"weights": weights, "chunk": 100, "simulated": simulated}
+    with ToyApi({"/api/headrace/v1/endpoints/x": [told]}) as api:
+        done = run("load", "x", "-n", "1", "--url", api.url, data_dir=tmp_path)
+    assert ("The endpoint runs the simulated engine: these figures are no model's." in done.stdout) is simulated

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -66,27 +67,33 @@ def load(
 ) -> None:
     """Put load on an endpoint: users (closed loop) or a constant rate (open loop).
 
+    One of --users, --rate, --rate-chunks and --rate-requests says which load, by default one user; --requests or
+    --duration how much of it. --rate-requests also suits servers other than Headrace, and --dataset.
+
     Prompts are random token ids of an exact length, answered with an exact length, each one new, so that no cache
     helps; or they come from a file. Nothing is retried. Ctrl-C prints what was measured until then.
     """
-    if sum(given is not None for given in (users, rate, rate_chunks, rate_requests)) > 1:
+    loads = sum(given is not None for given in (users, rate, rate_chunks, rate_requests))
+    if loads > 1:
         raise UsageError("give one of --users, --rate, --rate-chunks and --rate-requests")
-    if requests is None and duration is None:
-        raise UsageError("say how much: --requests N, --duration SECONDS, or both")
     from headrace.bench.load import Load, Target  # noqa: PLC0415
 
     prompts = _prompts(dataset, input_tokens, output_tokens, vocabulary, seed)
+    if requests is None and duration is None:
+        which = "" if loads else "which load: --users N (default 1), --rate, --rate-chunks or --rate-requests R; and "
+        raise UsageError(f"say {which}how much: --requests N, --duration SECONDS, or both")
     server = connect(url, api_key, data_dir)
-    weights, chunk = _terms(server, endpoint, needed=rate is not None or rate_chunks is not None)
+    terms = _terms(server, endpoint, needed=rate is not None or rate_chunks is not None)
     if rate_chunks is not None:
-        rate = rate_chunks * chunk
+        rate = rate_chunks * terms.chunk
     if rate is not None:
-        rate_requests = _requests_per_s(rate, weights, prompts)
+        rate_requests = _requests_per_s(rate, terms.weights, prompts)
     if users is None and rate_requests is None:
         users = 1
     amount = Load(users=users, requests_per_s=rate_requests, requests=requests, duration_s=duration)
-    result = _run(Target(server.url, endpoint, server.key, weights, timeout), amount, prompts, quiet=json_output)
-    _finish(result, out, json_output=json_output)
+    target = Target(server.url, endpoint, server.key, terms.weights, timeout)
+    result = _run(target, amount, prompts, quiet=json_output)
+    _finish(result, out, simulated=terms.simulated, json_output=json_output)
 
 
 def _prompts(
@@ -112,16 +119,24 @@ def _prompts(
     )
 
 
-def _terms(server: Connection, endpoint: str, *, needed: bool) -> tuple[Weights | None, float]:
-    """The endpoint's work weights, and its chunk in reference tokens/s.
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """What the server tells of the endpoint."""
 
-    None and 0 where the server tells none and nobody asked for a rate in them.
-    """
+    weights: Weights | None
+    chunk: float
+    """Reference tokens/s."""
+    simulated: bool
+    """It is known to run the simulated engine."""
+
+
+def _terms(server: Connection, endpoint: str, *, needed: bool) -> _Terms:
+    """None, 0 and False where the server tells nothing and nobody asked for a rate in reference tokens."""
     from headrace.policy.work import Weights  # noqa: PLC0415
 
     try:
         told = server.get(f"/api/headrace/v1/endpoints/{path_part(endpoint)}")
-        return Weights(**told["weights"]), float(told["chunk"])
+        return _Terms(Weights(**told["weights"]), float(told["chunk"]), bool(told["simulated"]))
     except (ApiError, KeyError, TypeError) as error:
         if isinstance(error, ApiError) and error.code in ("RESOURCE_DOES_NOT_EXIST", "UNAUTHENTICATED"):
             raise  # a Headrace server said so: every request would fail in the same way
@@ -130,7 +145,7 @@ def _terms(server: Connection, endpoint: str, *, needed: bool) -> tuple[Weights 
                 f"--rate and --rate-chunks are in reference tokens, and {server.url} tells no work weights of "
                 f"{endpoint!r} to this key ({error}); use --rate-requests"
             ) from None
-        return None, 0.0
+        return _Terms(None, 0.0, False)
 
 
 def _requests_per_s(rate: float, weights: Weights | None, prompts: Prompts) -> float:
@@ -155,23 +170,23 @@ def _run(target: Target, amount: object, prompts: Prompts, *, quiet: bool) -> Re
             return runner.run(run_load(target, amount, prompts, live.show))
 
 
-def _finish(result: Result, out: Path | None, *, json_output: bool) -> None:
+def _finish(result: Result, out: Path | None, *, simulated: bool, json_output: bool) -> None:
     import msgspec  # noqa: PLC0415
 
     from headrace.cli.load_view import print_result  # noqa: PLC0415
 
+    told = msgspec.to_builtins(result) | {"simulated": simulated}
     if out is not None:
         try:
-            out.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+            out.write_bytes(msgspec.json.format(msgspec.json.encode(told), indent=1) + b"\n")
         except OSError as error:
-            print_result(result)
+            print_result(result, simulated=simulated)
             raise CommandError(f"cannot write {out}: {error.strerror}") from None
     if json_output:
-        told = msgspec.to_builtins(result)
         del told["samples"]
         print_json(told)
     else:
-        print_result(result)
+        print_result(result, simulated=simulated)
     if result.summary.ok == 0:
         said = next(iter(result.summary.errors), "nothing was answered in time")
         raise CommandError(f"no request was answered: {said}")

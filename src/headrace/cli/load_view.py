@@ -60,7 +60,7 @@ class LiveProgress:
         self._progress.update(self._task, completed=min(1.0, max(parts)), description=words)
 
 
-def print_result(result: Result) -> None:
+def print_result(result: Result, *, simulated: bool) -> None:
     """Counts, tokens/s and latencies, then what they mean."""
     out, summary = console(), result.summary
     if result.users is not None:
@@ -70,6 +70,8 @@ def print_result(result: Result) -> None:
         if result.reference_tokens_per_s_planned is not None:
             how += f" = {result.reference_tokens_per_s_planned:,.1f} reference tokens/s"
     out.print(f"{result.model} at {result.url}: {how}, {summary.elapsed_s:.1f} s", highlight=False)
+    if simulated:
+        out.print("[yellow]The endpoint runs the simulated engine: these figures are no model's.[/yellow]")
     print_table(
         [">requests", ">answered", ">rejected (429)", ">unavailable (503)", ">failed", ">unfinished"],
         [

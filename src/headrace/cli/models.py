@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from headrace.engines.base import ModelSettings
     from headrace.models.registry import Registry
 
-app = typer.Typer(help="Fetch, register and list models.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Fetch, register and list the models of the local data directory.", no_args_is_help=True, rich_markup_mode=None
+)
 
 ContextOption = Annotated[int | None, typer.Option("--context", help="Tokens of context per slot. Default 4096.")]
 SlotsOption = Annotated[int, typer.Option("--slots", help="Requests in flight on a replica.")]
@@ -71,7 +73,12 @@ def add(
     *,
     gguf: Annotated[Path | None, typer.Option("--gguf", metavar="PATH", help="A GGUF file on this machine.")] = None,
     url: Annotated[
-        str | None, typer.Option("--url", metavar="URL", help="An OpenAI-compatible server that already runs.")
+        str | None,
+        typer.Option(
+            "--url",
+            metavar="URL",
+            help="An OpenAI-compatible server that already runs, such as http://127.0.0.1:8000/v1.",
+        ),
     ] = None,
     upstream_model: Annotated[
         str | None, typer.Option("--upstream-model", help="What that server calls the model.")
@@ -87,11 +94,14 @@ def add(
     slots: SlotsOption = 1,
     threads: ThreadsOption = 1,
     default_max_tokens: MaxTokensOption = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Also where a model of this name is registered.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Put it in place of a model of this name.")] = False,
     data_dir: DataDirOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Register a model: a GGUF file, a server that already runs, or the simulated engine."""
+    """Register a model in the local data directory: a GGUF file, a server that already runs, or the simulated engine.
+
+    A name that is registered already needs --replace.
+    """
     from headrace.models.registry import DEFAULT_CONTEXT  # noqa: PLC0415
 
     if sum(given is not None for given in (gguf, url, simulated)) != 1:
@@ -182,4 +192,6 @@ def _told(model: ModelSettings) -> object:
 
 
 def _where(model: ModelSettings) -> str:
-    return model.path or model.url or "nowhere: simulated"
+    if model.path is not None:
+        return model.path if Path(model.path).is_file() else f"{model.path} (the file is not there)"
+    return model.url or "nowhere: simulated"

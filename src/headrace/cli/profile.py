@@ -37,7 +37,8 @@ def profile(
     """Measure a model's chunk and work weights on this machine.
 
     Starts replicas of its own on distinct cores, loads all of them at once, and writes the profile with its errors into
-    the data directory. Nothing else should run meanwhile. A new profile applies to an endpoint only by a config update.
+    the local data directory, where the model must be registered. Nothing else should run meanwhile. A new profile
+    applies to an endpoint only by a config update.
     """
     from headrace.bench.outcome import FULL, QUICK  # noqa: PLC0415
     from headrace.bench.profile_lock import alone, machine_lock  # noqa: PLC0415
