@@ -84,6 +84,14 @@ def test_an_endpoint_without_replicas_says_so(capsys: pytest.CaptureFixture[str]
     assert "no replicas" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("pending", "told"), [(None, False), (3, False), (4, True)])
+def test_a_config_that_is_to_follow_is_told(
+    capsys: pytest.CaptureFixture[str], pending: int | None, told: bool
+) -> None:
+    print_endpoint(endpoint(pending_version=pending))
+    assert ("is to follow" in capsys.readouterr().out) is told
+
+
 @pytest.mark.parametrize(
     ("more", "label"),
     [

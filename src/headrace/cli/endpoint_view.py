@@ -78,7 +78,7 @@ def _facts(endpoint: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield (
         "config",
         f"version {endpoint['config_version']}, {endpoint['config_update']}"
-        + (f", version {pending} is to follow" if pending is not None else ""),
+        + (f", version {pending} is to follow" if pending not in (None, endpoint["config_version"]) else ""),
     )
     for problem in endpoint["problems"]:
         yield "problem", problem
