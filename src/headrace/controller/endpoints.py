@@ -14,6 +14,7 @@ from headrace.controller.events import EventLog
 from headrace.controller.offers import Asked, Offers
 from headrace.controller.refusal import Refusal
 from headrace.controller.store import Store
+from headrace.controller.words import counted, profiled
 from headrace.ledger.capacity import CapacityTimeline
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
@@ -169,9 +170,12 @@ class Endpoints:
 
 def _range(config: Config) -> str:
     entity = config.entity
+    chunks = counted(entity.max_chunks, "chunk")
+    if entity.min_chunks != entity.max_chunks:
+        chunks = f"{entity.min_chunks} to {chunks}"
     return (
-        f"{entity.min_chunks} to {entity.max_chunks} chunks of {entity.chunk} reference tokens/s "
-        f"of {entity.model.name} ({entity.profile_status} profile)"
+        f"{chunks} of {entity.chunk} reference tokens/s of {entity.model.name} "
+        f"({profiled(entity.profile_status, entity.model.engine)})"
     )
 
 

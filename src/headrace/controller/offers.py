@@ -14,6 +14,7 @@ import msgspec
 from headrace.controller.endpoint import Endpoint, Entity
 from headrace.controller.fleets import pool_of
 from headrace.controller.refusal import Refusal
+from headrace.controller.words import counted, profiled
 from headrace.engines.base import EngineError, ModelSettings
 from headrace.engines.catalogue import engine_for
 from headrace.models.registry import Registry, RegistryError
@@ -161,16 +162,16 @@ class Offers:
         if max_chunks > capacity:
             raise Refusal(
                 "INVALID_PARAMETER_VALUE",
-                f"max_provisioned_throughput is {max_chunks} chunks of {chunk} reference tokens/s, and this machine "
-                f"holds {capacity} replicas of {model.name!r}: at most {capacity * chunk}",
+                f"max_provisioned_throughput is {counted(max_chunks, 'chunk')} of {chunk} reference tokens/s, and this "
+                f"machine holds {counted(capacity, 'replica')} of {model.name!r}: at most {capacity * chunk}",
                 param="max_provisioned_throughput",
             )
         if min_chunks > free:
             raise Refusal(
                 "INVALID_PARAMETER_VALUE",
-                f"min_provisioned_throughput is {min_chunks} chunks of {chunk} reference tokens/s, and {free} of "
-                f"{capacity} are free beside the minimums of the other endpoints: at most {free * chunk}; lower it, or "
-                "lower another endpoint's minimum",
+                f"min_provisioned_throughput is {counted(min_chunks, 'chunk')} of {chunk} reference tokens/s, and "
+                f"{free} of {capacity} are free beside the minimums of the other endpoints: at most {free * chunk}; "
+                "lower it, or lower another endpoint's minimum",
                 param="min_provisioned_throughput",
             )
 
@@ -178,7 +179,7 @@ class Offers:
 def _chunks(asked: Asked, model: ModelSettings, profile: Profile) -> tuple[int, int]:
     """The range in chunks. Raises Refusal for one that is not whole chunks, empty, or upside down."""
     chunk = profile.chunk
-    of = f"one chunk of {model.name!r} is {chunk} reference tokens/s here ({profile.status} profile)"
+    of = f"one chunk of {model.name!r} is {chunk} reference tokens/s here ({profiled(profile.status, model.engine)})"
     if asked.max_tokens_s <= 0:
         raise Refusal(
             "INVALID_PARAMETER_VALUE",
