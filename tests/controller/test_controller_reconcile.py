@@ -371,6 +371,23 @@ async def test_an_update_that_fails_leaves_what_serves(world: World) -> None:
     assert world.snapshot.endpoints[0].entities[0].model == "toy"
 
 
+async def test_an_update_fails_beside_what_has_served_for_long_and_the_next_one_has_its_own_tries(world: World) -> None:
+    await served(world, "a", 1, 1)
+    world.model("other")
+    old = world.fleet.living()
+    await world.step(600)
+    world.update("a", 1, 1, model="other")
+    for _ in range(60):
+        await world.step(1)
+        for replica in set(world.fleet.living()) - set(old):
+            world.fleet.crash(replica)
+    assert world.get("a").update == "UPDATE_FAILED"
+    assert world.fleet.started < 10, "the starts back off"
+    world.update("a", 1, 1, model="other")
+    await world.step(1)
+    assert world.get("a").update == "IN_PROGRESS", "what failed before the update says nothing of it"
+
+
 async def test_a_minimum_takes_the_place_of_what_another_endpoint_has_beyond_its_own(tmp_path: Path) -> None:
     world = World(tmp_path / "data", places=2)
     world.model()

@@ -14,8 +14,10 @@ FAILING_AFTER = 3
 
 @dataclass(slots=True)
 class Backoff:
-    """Failures in a row of the replicas of one endpoint. Times are Unix milliseconds."""
+    """Failures in a row of the replicas of one endpoint that run the same. Times are Unix milliseconds."""
 
+    runs_as: str = ""
+    """What failed last (``Entity.runs_as``). What runs another model well says nothing of it."""
     failures: int = 0
     not_before_ms: int = 0
     message: str = ""
@@ -24,16 +26,17 @@ class Backoff:
     """Last log lines of the replica that failed last."""
     at_ms: int = 0
 
-    def failed(self, at_ms: int, *, served_ms: int, message: str, tail: str) -> None:
+    def failed(self, at_ms: int, runs_as: str, *, served_ms: int, message: str, tail: str) -> None:
         """A replica failed at ``at_ms`` after it had been ready for ``served_ms``."""
-        self.failures = 1 if served_ms >= STEADY_S * 1000 else self.failures + 1
+        anew = runs_as != self.runs_as or served_ms >= STEADY_S * 1000
+        self.runs_as, self.failures = runs_as, 1 if anew else self.failures + 1
         delay_s = min(FIRST_DELAY_S * 2 ** (self.failures - 1), LONGEST_DELAY_S)
         self.not_before_ms = at_ms + int(delay_s * 1000)
         self.at_ms, self.message, self.tail = at_ms, message, tail
 
-    def steady(self, served_ms: int) -> None:
+    def steady(self, runs_as: str, served_ms: int) -> None:
         """A replica has been ready for ``served_ms``."""
-        if served_ms >= STEADY_S * 1000:
+        if runs_as == self.runs_as and served_ms >= STEADY_S * 1000:
             self.failures = 0
 
     @property

@@ -132,7 +132,9 @@ class Reconciler:
     def failing(self, endpoint: Endpoint) -> bool:
         """Its replicas fail again and again, or do not answer: no start that is under way can be relied on."""
         silent = any(replica.silent_ms is not None for replica in self._roster.of(endpoint.id))
-        return silent or self.watch(endpoint.id).backoff.failing
+        backoff = self.watch(endpoint.id).backoff
+        sold = (endpoint.active or endpoint.target).entity.runs_as
+        return silent or (backoff.failing and backoff.runs_as == sold)
 
     def heard(self, tick: Tick) -> bool:
         """A gateway reported; whether a step should follow at once: requests wait, and nothing serves them."""
@@ -189,7 +191,7 @@ class Reconciler:
                     self._tell_of(replica, at_ms, served_ms, seen.get(replica.id))
                     self._note_capacity(replica.endpoint_id, at_ms)
             elif replica.phase is Phase.READY and ready_ms is not None:
-                self.watch(replica.endpoint_id).backoff.steady(now_ms - ready_ms)
+                self.watch(replica.endpoint_id).backoff.steady(replica.runs_as, now_ms - ready_ms)
             if replica.silent_ms is not None and not silent:
                 message = f"replica {replica.id} failed: {replica.message}"
                 self._event(replica.endpoint_id, now_ms, "replica_failed", message, {"replica": replica.id})
@@ -221,7 +223,11 @@ class Reconciler:
             case Phase.FAILED:
                 backoff = self.watch(replica.endpoint_id).backoff
                 backoff.failed(
-                    at_ms, served_ms=served_ms, message=replica.message, tail=seen.tail if seen is not None else ""
+                    at_ms,
+                    replica.runs_as,
+                    served_ms=served_ms,
+                    message=replica.message,
+                    tail=seen.tail if seen is not None else "",
                 )
                 data |= {"exit_code": replica.exit_code, "failures": backoff.failures, "tail": backoff.tail}
                 message = f"replica {replica.id} failed: {replica.message}"
@@ -299,9 +305,11 @@ class Reconciler:
     def _why_failed(self, endpoint: Endpoint) -> str:
         """Why an update that waits for the endpoint's replicas has failed; empty while it may succeed."""
         backoff = self.watch(endpoint.id).backoff
-        if backoff.failing:
+        config = endpoint.target
+        # What failed before this config was asked for says nothing of it: the cause may have been put right since.
+        if backoff.failing and backoff.runs_as == config.entity.runs_as and backoff.at_ms >= config.created_ms:
             return f"{counted(backoff.failures, 'replica')} in a row failed; the last: {backoff.message}"
-        for replica in of(self._roster.of(endpoint.id), endpoint.target):
+        for replica in of(self._roster.of(endpoint.id), config):
             if replica.silent_ms is not None and self._clock.now_ms() - replica.silent_ms >= SILENCE_S * 1000:
                 return f"replica {replica.id} was not ready for {SILENCE_S:.0f} s: {replica.message}"
         return ""
