@@ -179,10 +179,8 @@ def _chunk(server: Connection, model: str, version: str) -> int:
     info = server.get(f"{API}/get-model-optimization-info/{path_part(model)}/{path_part(version)}")
     size = info.get("throughput_chunk_size")
     if not info.get("optimizable") or not size:
-        raise CommandError(
-            f"{model!r} cannot be sold in chunks: {info.get('message') or 'it has no profile'}; run "
-            f"`headrace profile {model}`"
-        )
+        why = info.get("message") or f"it has no profile; run `headrace profile {model}` first"
+        raise CommandError(f"{model!r} cannot be sold in chunks: {why}")
     return int(size)
 
 
