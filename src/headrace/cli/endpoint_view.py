@@ -60,7 +60,8 @@ def _facts(endpoint: dict[str, Any]) -> Iterator[tuple[str, str]]:
     context, slots = number(endpoint["context"]), endpoint["slots"]
     pending = endpoint["pending_version"]
     yield "model", f"{endpoint['model']}, version {endpoint['model_version']}"
-    yield "engine", f"{endpoint['engine']}, {slots} slots a replica, context {context} tokens a slot"
+    each = "1 slot" if slots == 1 else f"{slots} slots"
+    yield "engine", f"{endpoint['engine']}, {each} a replica, context {context} tokens a slot"
     yield (
         "range",
         f"{endpoint['min_chunks']} to {endpoint['max_chunks']} chunks, {_range(endpoint)} reference tokens/s"
