@@ -17,7 +17,7 @@ from headrace.controller.offers import Asked
 from headrace.controller.reconcile import Clock
 from headrace.engines.base import EngineTraits, ModelSettings
 from headrace.fleet.base import FleetError, FleetReplica
-from headrace.gateway.snapshot import Ack, EndpointTick, Hello, ReplicaTick, Snapshot, Tick
+from headrace.gateway.snapshot import Ack, EntityTick, Hello, ReplicaTick, Snapshot, Tick
 from headrace.models.registry import Registry
 from headrace.paths import DataDir
 from headrace.policy.work import RAW_TOKENS
@@ -119,7 +119,7 @@ class ToyGateway:
     def __init__(self, world: World, name: str = "g1") -> None:
         self.world = world
         self.name = name
-        self.counters: dict[str, EndpointTick] = {}
+        self.counters: dict[str, EntityTick] = {}
         self.on_replica: dict[str, int] = {}
         self.version = 0
         world.controller.gateways.hello(Hello(gateway=name, pid=1))
@@ -141,7 +141,7 @@ class ToyGateway:
             gateway=self.name,
             at_ms=self.world.clock.ms,
             version=self.version,
-            endpoints=tuple(self.counters.values()),
+            entities=tuple(self.counters.values()),
             replicas=tuple(ReplicaTick(name, count, 0.0, 0, 0) for name, count in self.on_replica.items()),
         )
         controller = self.world.controller
@@ -149,9 +149,9 @@ class ToyGateway:
         return controller.reconciler.heard(tick)
 
 
-def empty_tick(endpoint_id: str) -> EndpointTick:
-    zeros = {name: 0 for name in EndpointTick.__struct_fields__ if name != "endpoint"}
-    return msgspec.convert({"endpoint": endpoint_id, **zeros}, EndpointTick)
+def empty_tick(endpoint_id: str) -> EntityTick:
+    zeros = {name: 0 for name in EntityTick.__struct_fields__ if name not in ("endpoint", "entity")}
+    return msgspec.convert({"endpoint": endpoint_id, "entity": "", **zeros}, EntityTick)
 
 
 class World:

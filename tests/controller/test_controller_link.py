@@ -12,7 +12,7 @@ from controller_world import empty_tick
 
 from headrace.controller.gateways import RECONNECT_GRACE_S, Gateways
 from headrace.controller.link import Link
-from headrace.gateway.snapshot import Ack, EndpointTick, Hello, ReplicaTick, Snapshot, Tick
+from headrace.gateway.snapshot import Ack, EntityTick, Hello, ReplicaTick, Snapshot, Tick
 
 
 class Harness:
@@ -96,11 +96,11 @@ async def test_a_gateway_that_breaks_the_format_is_cut_off_and_the_others_are_no
         one.close()
 
 
-def tick(gateway: str, *endpoints: EndpointTick, version: int = 1, replicas: tuple[ReplicaTick, ...] = ()) -> Tick:
-    return Tick(gateway=gateway, at_ms=1, version=version, endpoints=endpoints, replicas=replicas)
+def tick(gateway: str, *entities: EntityTick, version: int = 1, replicas: tuple[ReplicaTick, ...] = ()) -> Tick:
+    return Tick(gateway=gateway, at_ms=1, version=version, entities=entities, replicas=replicas)
 
 
-def counted(work: float, arrivals: int = 1) -> EndpointTick:
+def counted(work: float, arrivals: int = 1) -> EntityTick:
     return msgspec.structs.replace(empty_tick("e"), offered_work=work, arrivals=arrivals)
 
 

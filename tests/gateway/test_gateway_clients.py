@@ -131,14 +131,14 @@ async def test_a_refused_client_comes_back_when_it_was_told_to_and_counts_once(
         r.endpoint = endpoint_view(cold_start_deadline_s=0.01)
         await r.publish(replicas=[])
         asking = asyncio.create_task(client.chat.completions.create(model="smollm2", messages=HELLO))
-        await r.controller.tick(lambda tick: tick.endpoints[0].rejected == 1)
+        await r.controller.tick(lambda tick: tick.entities[0].rejected == 1)
         r.endpoint = endpoint_view()
         await r.publish()
         got = await asking
         assert got.choices[0].message.content == "Hello world"
-        last = await r.controller.tick(lambda tick: tick.endpoints[0].completed == 1)
-        assert last.endpoints[0].arrivals == 2
-        assert last.endpoints[0].offered_work == last.endpoints[0].served_work == pytest.approx(13)
+        last = await r.controller.tick(lambda tick: tick.entities[0].completed == 1)
+        assert last.entities[0].arrivals == 2
+        assert last.entities[0].offered_work == last.entities[0].served_work == pytest.approx(13)
 
 
 async def test_the_databricks_client_queries_an_endpoint() -> None:
@@ -183,7 +183,7 @@ async def test_two_hundred_requests_at_once_are_each_answered_and_booked_once() 
         assert texts == ["Hello world"] * 200
         kinds = r.kinds()
         assert (kinds.count("Reserved"), kinds.count("Settled")) == (200, 200)
-        tick = await r.controller.tick(lambda tick: tick.endpoints[0].completed == 200)
-        assert tick.endpoints[0].output_tokens == 400
-        assert tick.endpoints[0].in_flight == 0
-        assert tick.endpoints[0].served_work == pytest.approx(200 * 13)
+        tick = await r.controller.tick(lambda tick: tick.entities[0].completed == 200)
+        assert tick.entities[0].output_tokens == 400
+        assert tick.entities[0].in_flight == 0
+        assert tick.entities[0].served_work == pytest.approx(200 * 13)

@@ -50,8 +50,8 @@ async def test_ticks_count_everything_once() -> None:
         r.engines[0].behave = answer("a", "b", prompt_tokens=10)
         for _ in range(3):
             await r.chat()
-        tick = await r.controller.tick(lambda tick: tick.endpoints[0].completed == 3)
-        (endpoint,) = tick.endpoints
+        tick = await r.controller.tick(lambda tick: tick.entities[0].completed == 3)
+        (endpoint,) = tick.entities
         assert tick.gateway == "gateway-1"
         assert tick.version == r.controller.snapshot.version
         assert (endpoint.endpoint, endpoint.arrivals, endpoint.dispatched) == ("id-of-smollm2", 3, 3)
@@ -71,8 +71,8 @@ async def test_it_serves_on_without_a_controller_and_finds_a_new_one() -> None:
         second.snapshot = r.controller.snapshot
         await second.start()
         await second.until(lambda: r.controller.snapshot.version in second.acks)
-        tick = await second.tick(lambda tick: bool(tick.endpoints))
-        assert tick.endpoints[0].completed == 1
+        tick = await second.tick(lambda tick: bool(tick.entities))
+        assert tick.entities[0].completed == 1
         await second.stop()
 
 

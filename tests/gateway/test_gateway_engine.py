@@ -123,7 +123,7 @@ async def test_a_client_that_leaves_in_prefill_frees_the_slot(smollm2: ModelSett
         client = await r.connect()
         prompt = [(7 * token) % 40_000 + 100 for token in range(3000)]
         await client.send("POST", "/v1/completions", {"model": "smollm2", "prompt": prompt, "stream": stream})
-        await r.controller.tick(lambda tick: tick.endpoints[0].in_flight == 1)
+        await r.controller.tick(lambda tick: tick.entities[0].in_flight == 1)
         client.close()
         async with asyncio.timeout(CANCELLED_WITHIN_S):
             await r.settled()

@@ -48,10 +48,10 @@ async def test_a_client_that_leaves_the_queue_is_forgotten() -> None:
         await running.send("POST", CHAT, chat_body())
         await r.engines[0].asked()
         await waiting.send("POST", CHAT, chat_body())
-        await r.controller.tick(lambda tick: tick.endpoints[0].queued == 1)
+        await r.controller.tick(lambda tick: tick.entities[0].queued == 1)
         waiting.close()
-        tick = await r.controller.tick(lambda tick: tick.endpoints[0].queued == 0)
-        assert tick.endpoints[0].abandoned == 1
+        tick = await r.controller.tick(lambda tick: tick.entities[0].queued == 0)
+        assert tick.entities[0].abandoned == 1
         r.engines[0].release.set()
         assert (await running.answer()).status == 200
         assert len(r.engines[0].bodies) == 1
@@ -66,7 +66,7 @@ async def test_a_client_that_leaves_in_prefill_cancels_the_engine(traits: Traits
         client = await r.connect()
         await client.send("POST", CHAT, chat_body(stream=stream))
         await r.engines[0].asked()
-        await r.controller.tick(lambda tick: tick.endpoints[0].in_flight == 1)
+        await r.controller.tick(lambda tick: tick.entities[0].in_flight == 1)
         client.close()
         await happens(r.engines[0].cancelled)
         settled = (await r.settled())[-1]
@@ -76,7 +76,7 @@ async def test_a_client_that_leaves_in_prefill_cancels_the_engine(traits: Traits
         if traits.stream_upstream:
             # The engine said how far it had come: all that it had processed was cached.
             assert (settled.input_tokens, settled.cached_tokens) == (100, 100)
-        await r.controller.tick(lambda tick: tick.endpoints[0].in_flight == 0)
+        await r.controller.tick(lambda tick: tick.entities[0].in_flight == 0)
 
 
 @BOTH
@@ -103,7 +103,7 @@ async def test_a_client_that_leaves_while_its_json_is_put_together_cancels_the_e
         r.engines[0].behave = answer("a", "b", hold_after=1)
         client = await r.connect()
         await client.send("POST", CHAT, chat_body())
-        await r.controller.tick(lambda tick: tick.endpoints[0].in_flight == 1)
+        await r.controller.tick(lambda tick: tick.entities[0].in_flight == 1)
         client.close()
         await happens(r.engines[0].cancelled)
         settled = (await r.settled())[-1]
@@ -134,7 +134,7 @@ async def test_an_engine_lost_before_the_first_byte_costs_the_client_nothing(tra
         assert len(r.engines[0].bodies) == 1
         tick = await r.controller.tick(lambda tick: True)
         assert {replica.id: replica.failures for replica in tick.replicas} == {"replica-0": 1, "replica-1": 0}
-        assert tick.endpoints[0].arrivals == 2
+        assert tick.entities[0].arrivals == 2
 
 
 @BOTH
@@ -238,7 +238,7 @@ async def test_a_request_that_waits_again_after_a_loss_can_still_end_in_any_way(
         r.engines[0].behave = vanish
         client = await r.connect()
         await client.send("POST", CHAT, chat_body())
-        await r.controller.tick(lambda tick: tick.endpoints[0].queued == 1)
+        await r.controller.tick(lambda tick: tick.entities[0].queued == 1)
         if end == "deleted":
             await r.publish(endpoints=())
         elif end == "late":
@@ -379,8 +379,8 @@ async def test_a_long_stream_leaves_progress_in_the_journal(monkeypatch: pytest.
         client = await r.connect()
         await client.send("POST", CHAT, chat_body(stream=True))
         await client.until(b'"b"')
-        tick = await r.controller.tick(lambda tick: tick.endpoints[0].output_tokens == 2)
-        assert tick.endpoints[0].in_flight == 1
+        tick = await r.controller.tick(lambda tick: tick.entities[0].output_tokens == 2)
+        assert tick.entities[0].in_flight == 1
         progress = r.journal()[-1]
         assert isinstance(progress, Progress)
         assert (progress.output_tokens, progress.input_tokens) == (2, 40)

@@ -182,7 +182,7 @@ async def test_a_full_queue_is_a_429_that_says_when_to_come_back() -> None:
         clients = [await r.connect() for _ in range(2)]
         for client in clients:
             await client.send("POST", CHAT, chat_body())
-        await r.controller.tick(lambda tick: tick.endpoints[0].queued == 1 and tick.endpoints[0].in_flight == 1)
+        await r.controller.tick(lambda tick: tick.entities[0].queued == 1 and tick.entities[0].in_flight == 1)
         got = await r.chat()
         error = check_error(got, 429, "queue_full")
         assert error["error_code"] == "REQUEST_LIMIT_EXCEEDED"
@@ -228,9 +228,9 @@ async def test_a_request_waits_for_a_replica_and_asks_for_one_at_once(monkeypatc
         await r.publish(replicas=[])
         client = await r.connect()
         await client.send("POST", CHAT, chat_body())
-        tick = await r.controller.tick(lambda tick: bool(tick.endpoints) and tick.endpoints[0].queued == 1)
-        assert tick.endpoints[0].arrivals == 1
-        assert tick.endpoints[0].offered_work > 0
+        tick = await r.controller.tick(lambda tick: bool(tick.entities) and tick.entities[0].queued == 1)
+        assert tick.entities[0].arrivals == 1
+        assert tick.entities[0].offered_work > 0
         await r.publish()
         assert (await client.answer()).status == 200
 
@@ -243,15 +243,15 @@ async def test_when_the_endpoint_is_deleted_what_waits_gets_404_and_what_runs_en
         await running.send("POST", CHAT, chat_body(stream=True))
         await r.engines[0].asked()
         await waiting.send("POST", CHAT, chat_body())
-        await r.controller.tick(lambda tick: tick.endpoints[0].queued == 1)
+        await r.controller.tick(lambda tick: tick.entities[0].queued == 1)
         await r.publish(endpoints=(), replicas=())
         assert "was deleted" in check_error(await waiting.answer(), 404)["message"]
         check_error(await r.chat(), 404, "model_not_found")
         tick = await r.controller.tick(lambda tick: True)
-        assert tick.endpoints[0].in_flight == 1
+        assert tick.entities[0].in_flight == 1
         r.engines[0].release.set()
         assert (await running.answer()).events[-1] == "[DONE]"
-        await r.controller.tick(lambda tick: not tick.endpoints)
+        await r.controller.tick(lambda tick: not tick.entities)
         assert r.kinds() == ["Reserved", "Settled"]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 
-from headrace.gateway.snapshot import Ack, EndpointTick, Hello, Tick
+from headrace.gateway.snapshot import Ack, EntityTick, Hello, Tick
 
 RECONNECT_GRACE_S = 5.0
 """A gateway that was cut off for less than this may still be serving: it counts as one that has not acknowledged. One
@@ -16,7 +16,7 @@ that lives connects again much sooner."""
 
 @dataclass(slots=True)
 class Totals:
-    """Of one endpoint over all gateways since the controller's start. Fields as in ``EndpointTick``."""
+    """Of one endpoint over all gateways since the controller's start. Fields as in ``EntityTick``."""
 
     arrivals: int = 0
     offered_work: float = 0.0
@@ -29,7 +29,7 @@ class Totals:
     abandoned: int = 0
     failed: int = 0
 
-    def add(self, tick: EndpointTick, before: EndpointTick | None) -> None:
+    def add(self, tick: EntityTick, before: EntityTick | None) -> None:
         """What one gateway counted since its tick ``before``; since its start where None."""
         for counter in fields(self):
             grown = getattr(tick, counter.name) - (getattr(before, counter.name) if before else 0)
@@ -57,7 +57,7 @@ class _Gateway:
     version: int = 0
     """Acknowledged."""
     tick: Tick | None = None
-    endpoints: dict[str, EndpointTick] = field(default_factory=dict)
+    endpoints: dict[str, EntityTick] = field(default_factory=dict)
 
 
 class Gateways:
@@ -91,7 +91,7 @@ class Gateways:
         # The first tick of a gateway carries what it counted before this controller knew it: that is history, not
         # demand. An endpoint that appears later was counted from zero.
         first = not known.endpoints and known.tick is None
-        for endpoint in tick.endpoints:
+        for endpoint in tick.entities:
             totals = self._totals.setdefault(endpoint.endpoint, Totals())
             before = known.endpoints.get(endpoint.endpoint, endpoint if first else None)
             totals.add(endpoint, before)
@@ -135,7 +135,7 @@ class Gateways:
             tick
             for gateway in self._gateways.values()
             if gateway.connected and gateway.tick is not None
-            for tick in gateway.tick.endpoints
+            for tick in gateway.tick.entities
             if tick.endpoint == endpoint
         ]
         return Gauges(

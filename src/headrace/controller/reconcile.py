@@ -140,7 +140,7 @@ class Reconciler:
         """A gateway reported; whether a step should follow at once: requests wait, and nothing serves them."""
         now = self._clock.now()
         urgent = False
-        for counters in tick.endpoints:
+        for counters in tick.entities:
             if self._store.get(counters.endpoint) is not None:
                 self.watch(counters.endpoint).scaler.sample(tick, counters.endpoint, now)
                 serving = any(r.phase is Phase.READY for r in self._roster.of(counters.endpoint))

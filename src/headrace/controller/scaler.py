@@ -37,7 +37,7 @@ class Scaler:
     def sample(self, tick: Tick, endpoint_id: str, now: float) -> None:
         """A gateway reported. What came before the first decision is not needed."""
         if self._demand is not None:
-            for counters in tick.endpoints:
+            for counters in tick.entities:
                 if counters.endpoint == endpoint_id:
                     self._demand.sample(now, tick.gateway, counters.offered_work)
 

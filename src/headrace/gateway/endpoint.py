@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from headrace.gateway.prompt import BytesPerToken
 from headrace.gateway.request import Shape
-from headrace.gateway.snapshot import EndpointTick, EndpointView, EntityView, ReplicaTick, ReplicaView, WorkWeights
+from headrace.gateway.snapshot import EndpointView, EntityTick, EntityView, ReplicaTick, ReplicaView, WorkWeights
 from headrace.policy.endpoint import Ask, Dispatch, EndpointCore, Outcome, Refuse, ReplicaState, Terms
 from headrace.policy.work import Weights
 from headrace.wire.client import Client
@@ -200,10 +200,11 @@ class LiveEndpoint:
 
     # What the controller is told.
 
-    def ticks(self) -> tuple[EndpointTick, list[ReplicaTick]]:
+    def ticks(self) -> tuple[EntityTick, list[ReplicaTick]]:
         seen = self.core.observe(self._loop.time())
-        tick = EndpointTick(
+        tick = EntityTick(
             endpoint=self.view.id,
+            entity=self.entity.id,
             arrivals=seen.arrivals,
             offered_work=seen.offered_work,
             dispatched=seen.dispatched,

@@ -76,12 +76,12 @@ class Link:
         with contextlib.suppress(OSError):  # the reading side notices, and says so
             while True:
                 self._nudged.clear()
-                endpoints, replicas = live.ticks()
+                entities, replicas = live.ticks()
                 tick = Tick(
                     gateway=self._gateway_id,
                     at_ms=int(time.time() * 1000),
                     version=live.version,
-                    endpoints=endpoints,
+                    entities=entities,
                     replicas=replicas,
                 )
                 writer.write(_encode(tick) + b"\n")

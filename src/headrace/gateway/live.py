@@ -9,7 +9,7 @@ from collections.abc import Callable
 from headrace.gateway.auth import CUT_OFF_GRACE_S, Keys
 from headrace.gateway.endpoint import LiveEndpoint
 from headrace.gateway.errors import ApiError
-from headrace.gateway.snapshot import EndpointTick, KeyView, ReplicaTick, ReplicaView, Snapshot
+from headrace.gateway.snapshot import EntityTick, KeyView, ReplicaTick, ReplicaView, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -87,9 +87,9 @@ class Live:
             return f"endpoints to be restored: {', '.join(cold)}" if cold else "endpoints to be restored"
         return None
 
-    def ticks(self) -> tuple[tuple[EndpointTick, ...], tuple[ReplicaTick, ...]]:
+    def ticks(self) -> tuple[tuple[EntityTick, ...], tuple[ReplicaTick, ...]]:
         """Counters and gauges of this moment, of deleted endpoints too until their last request has ended."""
-        endpoints: list[EndpointTick] = []
+        endpoints: list[EntityTick] = []
         replicas: list[ReplicaTick] = []
         for endpoint in (*self.endpoints.values(), *self._removed):
             tick, its_replicas = endpoint.ticks()

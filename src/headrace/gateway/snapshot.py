@@ -62,6 +62,8 @@ class EntityView(msgspec.Struct, frozen=True):
     slots: int
     """Requests in flight per replica."""
     default_max_tokens: int
+    traffic: int = 100
+    """Percentage of the endpoint's requests that are routed here; those of all its entities add up to 100."""
 
 
 class EndpointView(msgspec.Struct, frozen=True):
@@ -70,8 +72,11 @@ class EndpointView(msgspec.Struct, frozen=True):
     id: str
     name: str
     entities: tuple[EntityView, ...]
+    """In the order of the config: the next one is where a request goes that spills or falls back."""
     overload: str = "queue"
-    """``queue`` or ``reject``."""
+    """``queue``, ``reject`` or ``spill``."""
+    fallback: bool = False
+    """A request that one entity answers with 429 or 5xx is tried on the next one."""
     queue_deadline_s: float = 30.0
     cold_start_deadline_s: float = 290.0
     max_queue: int = 1000
@@ -88,6 +93,8 @@ class KeyView(msgspec.Struct, frozen=True):
     """``admin`` or ``query``."""
     tiers: tuple[str, ...] = ("default", "flex")
     """Service tiers (bands of the queue) that the key may use."""
+    weight: float = 1.0
+    """Its share of a band, relative to the other keys that wait there."""
 
 
 class Snapshot(msgspec.Struct, frozen=True, tag="snapshot"):
@@ -128,11 +135,13 @@ class ReplicaTick(msgspec.Struct, frozen=True):
     """Connect errors, first-byte time-outs and 5xx since the gateway's start."""
 
 
-class EndpointTick(msgspec.Struct, frozen=True):
-    """Counters of one endpoint since the gateway's start and gauges of this moment."""
+class EntityTick(msgspec.Struct, frozen=True):
+    """Counters of one served entity since the gateway's start and gauges of this moment."""
 
     endpoint: str
     """Endpoint id."""
+    entity: str
+    """Id of the served entity."""
     arrivals: int
     offered_work: float
     """Reference tokens: each request once at arrival by its estimate; its settlement corrects it, also downwards."""
@@ -171,7 +180,7 @@ class Tick(msgspec.Struct, frozen=True, tag="tick"):
     """Unix time."""
     version: int
     """Snapshot that the gateway decides by."""
-    endpoints: tuple[EndpointTick, ...] = ()
+    entities: tuple[EntityTick, ...] = ()
     replicas: tuple[ReplicaTick, ...] = ()
 
 

@@ -106,7 +106,7 @@ class ReplicaObservation:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """Counters since the core was made, and gauges of this moment. Fields as in ``gateway.snapshot.EndpointTick``."""
+    """Counters since the core was made, and gauges of this moment. Fields as in ``gateway.snapshot.EntityTick``."""
 
     arrivals: int
     offered_work: float
