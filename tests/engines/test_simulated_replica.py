@@ -263,6 +263,32 @@ async def test_null_mode_answers_the_same_at_once(start: Start) -> None:
     assert len(bare) == 5
 
 
+async def test_null_mode_sends_as_many_events_as_asked_for_each_in_its_time(start: Start) -> None:
+    process = start(null=True, null_interval_ms=20.0).ready()
+    async with openai_client(process) as client:
+        began = time.monotonic()
+        arrivals = []
+        async for event in await client.completions.create(model="m", prompt="hi", stream=True, max_tokens=6):
+            arrivals.append(time.monotonic() - began)
+            assert event.choices[0].text == " sim"
+        single = [e async for e in await client.completions.create(model="m", prompt="hi", stream=True, max_tokens=1)]
+        whole = await client.completions.create(model="m", prompt="hi", max_tokens=7)
+    assert len(arrivals) == 6 and len(single) == 1
+    assert single[0].choices[0].finish_reason == "length"
+    assert whole.usage is not None and whole.usage.completion_tokens == 7
+    assert all(arrived >= 0.02 * index for index, arrived in enumerate(arrivals))
+
+
+async def test_a_null_stream_whose_client_left_does_not_hold_up_the_others(start: Start) -> None:
+    process = start(null=True, null_interval_ms=5.0).ready()
+    async with openai_client(process) as client:
+        left = await client.completions.create(model="m", prompt="hi", stream=True, max_tokens=1000)
+        await anext(aiter(left))
+        await left.close()
+        stream = await client.completions.create(model="m", prompt="hi", stream=True, max_tokens=10)
+        assert len([event async for event in stream]) == 10
+
+
 def test_loading_takes_as_long_as_asked(start: Start) -> None:
     process = start(iteration=FAST, start_s=0.3)
     assert process.report().state == "loading"
@@ -299,6 +325,7 @@ def test_a_spec_that_is_none_is_reported(start: Start) -> None:
         ({"iteration": {**FAST, "prefill_budget": 4}}, "exceed the 4 slots"),
         ({"iteration": FAST, "start_s": -1}, "start_s >= 0"),
         ({"null": True, "null_events": 0}, "null_events >= 1"),
+        ({"null": True, "null_interval_ms": -1}, "null_interval_ms >= 0"),
     ],
 )
 def test_engine_args_that_make_no_engine_are_refused(engine_args: dict[str, Any], words: str) -> None:

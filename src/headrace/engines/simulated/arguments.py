@@ -14,9 +14,11 @@ class Arguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     start_s: float = 0.0
     """Seconds from the start of the process to ready, at least."""
     null: bool = False
-    """Every generation is answered with the same bytes, at once."""
+    """Every generation is answered with the same text, without a thought about timing."""
     null_events: int = 16
-    """Events with text in a streamed null answer."""
+    """Tokens, and so events with text in a stream, of a null answer to a request that sets no limit."""
+    null_interval_ms: float = 0.0
+    """Between the events of a null stream, each a write of its own; 0: the whole stream is one write."""
     vocabulary: int = 32768
     """Token ids of prompts are below this."""
     prefix_cache: bool = False
@@ -43,6 +45,8 @@ def arguments(model: ModelSettings) -> Arguments:
                 f"engine_args.iteration.prefill_budget of {model.name!r} is {parts.prefill_budget} tokens, shared by "
                 f"decodes and prompts: it must exceed the {model.slots} slots"
             )
-    if args.start_s < 0 or args.null_events < 1 or args.vocabulary < 1:
-        raise EngineError(f"engine_args of {model.name!r}: start_s >= 0, null_events >= 1 and vocabulary >= 1")
+    if min(args.start_s, args.null_interval_ms) < 0 or args.null_events < 1 or args.vocabulary < 1:
+        raise EngineError(
+            f"engine_args of {model.name!r}: start_s >= 0, null_events >= 1, null_interval_ms >= 0 and vocabulary >= 1"
+        )
     return args
