@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -202,6 +203,71 @@ def test_append_never_waits_for_fsync(tmp_path: Path, monkeypatch: pytest.Monkey
     release.set()
     writer.close()
     assert len(synced) >= len(list_files(tmp_path)["w"])
+
+
+def test_what_is_written_while_an_fsync_runs_gets_one_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    begun, release, again = threading.Event(), threading.Event(), threading.Event()
+
+    def fsync(fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            return  # the folder
+        sizes.append(os.fstat(fd).st_size)
+        begun.set()
+        if len(sizes) == 2:
+            again.set()
+        assert release.wait(30)
+
+    monkeypatch.setattr(writer_module.os, "fsync", fsync)
+    writer = Writer(tmp_path, "w")
+    assert begun.wait(30)
+    writer.append(progress(0))
+    release.set()
+    assert again.wait(30)
+    assert sizes[0] == 0 < sizes[1]
+    writer.close()
+
+
+def test_the_folder_is_synced_for_new_names_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = threading.Semaphore(0)
+    files = threading.Semaphore(0)
+    real_fsync = os.fsync
+
+    def fsync(fd: int) -> None:
+        (folders if stat.S_ISDIR(os.fstat(fd).st_mode) else files).release()
+        real_fsync(fd)
+
+    monkeypatch.setattr(writer_module.os, "fsync", fsync)
+    writer = Writer(tmp_path, "w", rotate_bytes=100)
+    assert folders.acquire(timeout=30) and files.acquire(timeout=30)
+    writer.append(progress(0))
+    assert files.acquire(timeout=30)
+    writer.append(progress(1))  # in a new file
+    assert folders.acquire(timeout=30)
+    writer.close()
+    assert not folders.acquire(blocking=False)
+
+
+def test_a_write_that_takes_only_a_part_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real_write = os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(writer_module.os, "write", lambda fd, data: real_write(fd, data[:7]))
+        writer = Writer(tmp_path, "w")
+        writer.append(progress(0))
+    writer.append(progress(1))
+    writer.close()
+    assert sequences_read(tmp_path) == [0, 1]
+
+
+def test_a_record_larger_than_any_file_has_one_to_itself(tmp_path: Path) -> None:
+    writer = Writer(tmp_path, "w", rotate_bytes=10)
+    for seq in range(3):
+        writer.append(progress(seq))
+    writer.close()
+    assert list_files(tmp_path)["w"] == [1, 2, 3]
+    assert sequences_read(tmp_path) == [0, 1, 2]
 
 
 def test_after_a_failed_fsync_a_new_file_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

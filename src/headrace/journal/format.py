@@ -7,14 +7,14 @@ one writer are ``<writer>.<sequence>.journal``, and the sequence only grows.
 from __future__ import annotations
 
 import re
-import zlib
 from pathlib import Path
+from zlib import crc32
 
 import msgspec
 
 from headrace.journal.records import Record
 
-_encoder = msgspec.json.Encoder()
+_encode = msgspec.json.Encoder().encode
 _decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
 
 _PREFIX = 9
@@ -29,14 +29,14 @@ class BadLine(ValueError):
 
 
 def encode_line(record: Record) -> bytes:
-    body = _encoder.encode(record)
-    return b"%08x %b\n" % (zlib.crc32(body), body)
+    body = _encode(record)
+    return b"%08x %b\n" % (crc32(body), body)
 
 
 def decode_line(line: bytes) -> Record:
     """The record of one line without its line feed. Raises BadLine."""
     body = line[_PREFIX:]
-    if line[:_PREFIX] != b"%08x " % zlib.crc32(body):
+    if line[:_PREFIX] != b"%08x " % crc32(body):
         raise BadLine("checksum does not match")
     try:
         return _decoder.decode(body)

@@ -40,13 +40,18 @@ class Writer:
         self._writer_id = writer_id
         self._rotate_bytes = rotate_bytes
         self._size = 0
+        """Bytes of the newest file."""
         self._torn = False
+        """It ends with a piece of a line that could not be taken back."""
         self._must_rotate = False
-        # Under _changed, shared with the sync thread:
-        self._changed = threading.Condition()
-        self._dirty = True
-        self._retired: list[int] = []
+        self._dirty = threading.Event()
+        """Something was written since the last sync began. Set after a write, cleared before an fsync: never missed."""
+        self._dirty.set()  # the new name
         self._closing = threading.Event()
+        # Shared with the sync thread:
+        self._handover = threading.Lock()
+        self._retired: list[int] = []
+        self._new_names = True
         try:
             self._sequence = max(list_files(folder).get(writer_id, [0])) + 1
             self._fd = self._open(self._sequence)
@@ -59,58 +64,51 @@ class Writer:
         """Hand one record to the kernel. Raises JournalError; the record is then not in the journal."""
         line = encode_line(record)
         try:
-            if self._must_rotate or (self._size and self._size + len(line) > self._rotate_bytes):
+            if self._must_rotate or self._size + len(line) > self._rotate_bytes:
                 self._rotate()
-            self._write(line)
+            if self._torn:
+                line = b"\n" + line  # ends the torn piece, so that it costs nothing but itself
+            written = os.write(self._fd, line)
+            if written != len(line):
+                self._write_rest(line, written)
         except OSError as error:
             raise JournalError(f"cannot write the journal: {error.strerror or error}") from error
+        self._size += len(line)
+        self._torn = False
+        if not self._dirty.is_set():
+            self._dirty.set()
 
     def close(self) -> None:
         """Sync what is written, then let the lock go. A second call does nothing."""
         if self._closing.is_set():
             return
         self._closing.set()
-        with self._changed:
-            self._changed.notify()
+        self._dirty.set()
         self._thread.join()
         os.close(self._fd)
 
-    def _write(self, line: bytes) -> None:
-        start = self._size
-        if self._torn:
-            # A piece of an earlier line could not be taken back: end it, so that it costs nothing but itself.
-            line = b"\n" + line
+    def _write_rest(self, line: bytes, written: int) -> None:
+        """The disk took only the beginning of the line: all of it now, or none of it and OSError."""
         try:
-            while line:
-                written = os.write(self._fd, line)
+            while written < len(line):
+                written += os.write(self._fd, line[written:])
+        except OSError:
+            try:
+                os.ftruncate(self._fd, self._size)
+            except OSError:
                 self._size += written
-                line = line[written:]
-        except OSError:
-            self._take_back(start)
+                self._torn = True
             raise
-        self._torn = False
-        with self._changed:
-            if not self._dirty:
-                self._dirty = True
-                self._changed.notify()
-
-    def _take_back(self, start: int) -> None:
-        """Undo a line of which the disk took only a part."""
-        if self._size == start:
-            return
-        try:
-            os.ftruncate(self._fd, start)
-            self._size = start
-        except OSError:
-            self._torn = True
 
     def _rotate(self) -> None:
+        """Go on in a new file; a record that is too large for any has one to itself."""
+        if not (self._size or self._must_rotate):
+            return
         fresh = self._open(self._sequence + 1)
-        with self._changed:
+        with self._handover:
             self._retired.append(self._fd)
             self._fd = fresh
-            self._dirty = True
-            self._changed.notify()
+            self._new_names = True
         self._sequence += 1
         self._size = 0
         self._torn = False
@@ -131,24 +129,23 @@ class Writer:
 
     def _sync_loop(self) -> None:
         while not self._closing.is_set():
-            with self._changed:
-                self._changed.wait_for(lambda: self._dirty or self._closing.is_set())
+            self._dirty.wait()
             self._sync()
             # What is written during this time shares the next fsync.
             self._closing.wait(SYNC_INTERVAL_S)
         self._sync()
 
     def _sync(self) -> None:
-        with self._changed:
-            if not self._dirty:
-                return
-            self._dirty = False
+        self._dirty.clear()
+        with self._handover:
             retired, self._retired = self._retired, []
+            new_names, self._new_names = self._new_names, False
             current = self._fd
         try:
             for fd in (*retired, current):
                 os.fsync(fd)
-            self._sync_folder()
+            if new_names:
+                self._sync_folder()
         except OSError as error:
             # The kernel forgets pages that it failed to write: only a fresh file can be trusted from here on.
             self._must_rotate = True
