@@ -55,6 +55,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     currency: str = "USD"
     database_url: str | None = None
     """SQLAlchemy URL; None for SQLite in the data directory."""
+    on_journal_failure: str = "refuse"
+    """While usage cannot be recorded (a full disk): ``refuse`` requests, or ``serve`` them unmetered."""
     first_endpoint: FirstEndpoint | None = None
     scaling: ScalingConfig = ScalingConfig()
 
@@ -91,6 +93,8 @@ def load(
         raise ConfigError(f"configuration: {error}") from None
     if not 0 <= config.port <= 65535:
         raise ConfigError(f"port is {config.port}; expected 1 to 65535, or 0 for any free one")
+    if config.on_journal_failure not in ("refuse", "serve"):
+        raise ConfigError(f"on_journal_failure is {config.on_journal_failure!r}; expected refuse or serve")
     _ = config.price_micro
     return config
 

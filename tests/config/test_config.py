@@ -33,6 +33,7 @@ def test_tables_of_the_file_are_read(tmp_path: Path) -> None:
         ('price_per_chunk_hour = "-1"', "zero or more"),
         ('price_per_chunk_hour = "0.0000001"', "six decimal places"),
         ("[scaling]\nheadrom = 0.2", "headrom"),
+        ('on_journal_failure = "drop"', "expected refuse or serve"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(tmp_path: Path, text: str, said: str) -> None:

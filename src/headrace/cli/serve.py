@@ -40,6 +40,13 @@ def serve(
             help="A server that never had an endpoint makes this one, of one to two chunks, and measures its model.",
         ),
     ] = None,
+    on_journal_failure: Annotated[
+        str | None,
+        typer.Option(
+            metavar="refuse|serve",
+            help="While usage cannot be recorded, as on a full disk: refuse requests or serve them unmetered.",
+        ),
+    ] = None,
     log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR. Default INFO.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -49,6 +56,7 @@ def serve(
         "host": host,
         "data_dir": None if data_dir is None else str(data_dir),
         "first_endpoint": None if first_endpoint is None else _first(first_endpoint),
+        "on_journal_failure": on_journal_failure,
         "log_level": log_level,
     }
     _run(load(flags, file=config), as_json)
@@ -113,6 +121,7 @@ def _gateway_config(settings: ServerConfig, data: DataDir, token: str, fd: int) 
             link_socket=str(data.socket("link")),
             journal_dir=str(data.journal),
             listen_fd=fd,
+            serve_unmetered=settings.on_journal_failure == "serve",
             log_level=settings.log_level,
         )
     )

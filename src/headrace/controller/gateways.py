@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 
-from headrace.gateway.snapshot import Ack, EntityTick, Hello, Tick
+from headrace.gateway.snapshot import Ack, EntityTick, Hello, JournalTick, Tick
 
 RECONNECT_GRACE_S = 5.0
 """A gateway that was cut off for less than this may still be serving: it counts as one that has not acknowledged. One
@@ -146,6 +146,10 @@ class Gateways:
             in_flight_work=sum(tick.in_flight_work for tick in ticks),
             limiter_debt=sum(tick.limiter_debt for tick in ticks),
         )
+
+    def journals(self) -> list[JournalTick]:
+        """Of all connected gateways."""
+        return [g.tick.journal for g in self._gateways.values() if g.connected and g.tick is not None]
 
     def last_arrival_age_s(self, endpoint: str, now: float) -> float | None:
         """Since a request arrived or waited; None where there was none in this controller's life."""

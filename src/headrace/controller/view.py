@@ -12,6 +12,7 @@ from headrace.controller.endpoint import Endpoint, Options
 from headrace.controller.gateways import Gauges
 from headrace.controller.lifecycle import Phase, Replica
 from headrace.controller.words import counted
+from headrace.gateway.snapshot import JournalTick
 from headrace.ledger.bills import decimal
 from headrace.ledger.usage import conflicts
 from headrace.policy.work import Weights
@@ -204,6 +205,7 @@ def status_info(controller: Controller) -> StatusInfo:
         found = conflicts(session)
     if found:
         problems.append(f"{found} journal records contradict the ledger; they are in the table journal_conflicts")
+    problems += [problem for journal in controller.gateways.journals() for problem in _journal_problems(journal)]
     return StatusInfo(
         version=__version__,
         now_ms=controller.clock.now_ms(),
@@ -212,6 +214,19 @@ def status_info(controller: Controller) -> StatusInfo:
         processes=_processes(controller),
         endpoints=endpoints,
     )
+
+
+def _journal_problems(journal: JournalTick) -> list[str]:
+    problems = []
+    if journal.failure is not None:
+        meanwhile = "served unmetered" if journal.serves_unmetered else "refused"
+        problems.append(f"usage cannot be recorded, so new requests are {meanwhile}: {journal.failure}")
+    if journal.unmetered_requests:
+        problems.append(
+            f"{journal.unmetered_requests} requests were served unmetered, with {journal.unmetered_input_tokens} input "
+            f"and {journal.unmetered_output_tokens} output tokens, since the start of their gateway"
+        )
+    return problems
 
 
 def _state(endpoint: Endpoint, ready: int, *, failing: bool) -> State:

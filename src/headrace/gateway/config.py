@@ -30,3 +30,5 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Of one request, from its arrival; below the 300 s after which clients and balancers give up by themselves."""
     first_byte_floor_s: float = 10.0
     """An engine has at least this long for its first byte, and four times what its work predicts."""
+    serve_unmetered: bool = False
+    """While the journal cannot be written, requests are served without a record; otherwise they are answered 503."""

@@ -14,6 +14,7 @@ import time
 import msgspec
 
 from headrace.gateway.live import Live
+from headrace.gateway.outbox import Outbox
 from headrace.gateway.snapshot import Ack, Hello, Snapshot, Tick
 
 TICK_S = 0.5
@@ -32,9 +33,10 @@ _snapshot: msgspec.json.Decoder[Snapshot] = msgspec.json.Decoder(Snapshot)
 class Link:
     """``run`` it in a task; ``nudge`` it when the controller should know at once."""
 
-    def __init__(self, path: str, gateway_id: str) -> None:
+    def __init__(self, path: str, gateway_id: str, outbox: Outbox) -> None:
         self._path = path
         self._gateway_id = gateway_id
+        self._outbox = outbox
         self._nudged = asyncio.Event()
 
     def nudge(self) -> None:
@@ -83,6 +85,7 @@ class Link:
                     version=live.version,
                     entities=entities,
                     replicas=replicas,
+                    journal=self._outbox.tick(),
                 )
                 writer.write(_encode(tick) + b"\n")
                 await writer.drain()

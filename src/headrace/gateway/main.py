@@ -35,8 +35,9 @@ class Gateway:
     def __init__(self, config: GatewayConfig) -> None:
         """Raises JournalError."""
         self._config = config
-        self._outbox = Outbox(Writer(Path(config.journal_dir), config.gateway_id))
-        self._link = Link(config.link_socket, config.gateway_id)
+        writer = Writer(Path(config.journal_dir), config.gateway_id)
+        self._outbox = Outbox(writer, serve_unmetered=config.serve_unmetered)
+        self._link = Link(config.link_socket, config.gateway_id, self._outbox)
         self._live = Live(self._link.nudge)
         self._proxy = Proxy(config.controller_socket)
         limits = TimeLimits(total_s=config.total_s, first_byte_floor_s=config.first_byte_floor_s)

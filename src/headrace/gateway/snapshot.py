@@ -172,6 +172,21 @@ class EntityTick(msgspec.Struct, frozen=True):
     """Gauge: reference tokens by which admitted work is ahead of the rate; the burst less this is left."""
 
 
+class JournalTick(msgspec.Struct, frozen=True):
+    """Whether what this gateway serves is recorded. Counters are since its start."""
+
+    failure: str | None = None
+    """Why the disk takes no records; None where it does."""
+    kept: int = 0
+    """Gauge: ends of requests that wait for the disk."""
+    serves_unmetered: bool = False
+    """While it fails, requests are served without a record; otherwise they are refused."""
+    unmetered_requests: int = 0
+    """Served without a record; the tokens are those of the ones that have ended."""
+    unmetered_input_tokens: int = 0
+    unmetered_output_tokens: int = 0
+
+
 class Tick(msgspec.Struct, frozen=True, tag="tick"):
     """Sent at a fixed interval and at once when a request arrives at an endpoint with no ready replica."""
 
@@ -182,6 +197,7 @@ class Tick(msgspec.Struct, frozen=True, tag="tick"):
     """Snapshot that the gateway decides by."""
     entities: tuple[EntityTick, ...] = ()
     replicas: tuple[ReplicaTick, ...] = ()
+    journal: JournalTick = JournalTick()
 
 
 FromGateway = Hello | Ack | Tick

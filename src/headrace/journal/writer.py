@@ -11,6 +11,7 @@ The newest file is locked for as long as its writer lives; that is how a reader 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -22,6 +23,8 @@ from headrace.journal.records import Record
 
 ROTATE_BYTES = 64 * 1024 * 1024
 SYNC_INTERVAL_S = 0.2
+PROBE_BYTES = 64 * 1024
+"""About a hundred requests: a disk that has less room than this is as good as full."""
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +81,18 @@ class Writer:
         if not self._dirty.is_set():
             self._dirty.set()
 
+    def probe(self) -> None:
+        """Whether there is room again, after an error of ``append``. Raises JournalError. No record comes of it."""
+        try:
+            if self._must_rotate:
+                self._rotate()
+            written = os.write(self._fd, bytes(PROBE_BYTES))
+            self._take_back(written)
+            if written < PROBE_BYTES:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise JournalError(f"cannot write the journal: {error.strerror or error}") from error
+
     def close(self) -> None:
         """Sync what is written, then let the lock go. A second call does nothing."""
         if self._closing.is_set():
@@ -93,12 +108,16 @@ class Writer:
             while written < len(line):
                 written += os.write(self._fd, line[written:])
         except OSError:
-            try:
-                os.ftruncate(self._fd, self._size)
-            except OSError:
-                self._size += written
-                self._torn = True
+            self._take_back(written)
             raise
+
+    def _take_back(self, written: int) -> None:
+        """Undo bytes that are no whole line."""
+        try:
+            os.ftruncate(self._fd, self._size)
+        except OSError:
+            self._size += written
+            self._torn = True
 
     def _rotate(self) -> None:
         """Go on in a new file; a record that is too large for any has one to itself."""
