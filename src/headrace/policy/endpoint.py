@@ -2,12 +2,14 @@
 
 ``EndpointCore`` joins the limiter, the fair queue and the routing. The gateway and the simulator drive the same
 object: they tell it what happened, with the time, and do what it answers. After every event that may let something go
-(``arrive``, ``settle``, ``leave``, ``requeue``, ``set_replicas``, ``configure``), and at ``wake_at``, call ``decide``.
+(``arrive``, ``settle``, ``leave``, ``requeue``, ``set_replicas``, ``configure``, and ``replica_answered`` where it says
+so), and at ``wake_at``, call ``decide``.
 
 Which answer a request gets that was not served before its deadline: suppose that a slot had been free at every
-instant since it arrived. If the limiter would still not have let it through, behind what was admitted since and what is
-ahead of it, the range itself had no room: 429. Otherwise the range had room and the replicas did not: 503. So a
-request that waited for slots of a range larger than what runs is never told that it asked for too much.
+instant since it arrived. If the limiter would still not have let it through, behind what was admitted since and what
+was told 503 since, the range itself had no room: 429. Otherwise the range had room and the replicas did not: 503. So a
+request that waited for slots of a range larger than what runs is never told that it asked for too much, and of those
+that are late together as many are told 503 as the range could have served.
 
 What counts as offered work: every request once, at its arrival, by its estimate, whether it is served, refused or
 leaves; its settlement corrects the counter by (exact - estimate), so the counter can also go down, by a correction.
@@ -17,13 +19,12 @@ A request that never ran keeps its estimate: it was demand. A retry that the cli
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
 
 from headrace.policy.limiter import Limiter
 from headrace.policy.prediction import OutputPrediction
 from headrace.policy.queueing import Band, FairQueue, Waiting
-from headrace.policy.routing import Load, ReplicaState, pick
+from headrace.policy.refusal import refuse, retry_after_s
+from headrace.policy.routing import Load, Replicas, ReplicaState
 from headrace.policy.terms import Ask, Dispatch, Observation, Outcome, Reason, Refuse, ReplicaObservation, Terms
 from headrace.policy.work import Weights
 
@@ -40,27 +41,18 @@ __all__ = [
     "Terms",
 ]
 
-NO_REPLICA_RETRY_S = 5.0
-"""When to come back where no replica is ready, which the core cannot know: soon enough to see a start, rare enough to
-bear."""
 
-SOONEST_RETRY_S = 0.001
-"""An answer never says "now": the least that ``retry-after-ms`` can carry."""
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class _Request(Waiting):
+class _Request(Waiting, kw_only=True, eq=False):
     """A request from its arrival to its end. It is weighed by the terms under which it arrived."""
 
     ask: Ask
     weights: Weights
-    debt_then: float
-    """The limiter's debt when it arrived, and ``charged_then`` what it had charged."""
-    charged_then: float
+    unpaid_then: float
+    """The limiter's debt when it arrived, less all that it had charged and all work that had been told 503."""
+    input_tokens: int
+    """Best known."""
     reserved: float = 0.0
     """Charged for it so far, top-ups included; not zero in the queue only after the loss of its replica."""
-    input_tokens: int = 0
-    """Best known."""
     output_tokens: int = 0
     """Streamed so far."""
     load: Load | None = None
@@ -74,13 +66,13 @@ class EndpointCore:
         self._limiter = Limiter(terms.rate, terms.burst, now)
         self._queue: FairQueue[_Request] = FairQueue()
         self._flights: dict[str, _Request] = {}
-        self._loads: dict[str, Load] = {}
+        self._replicas = Replicas()
         self._prediction = OutputPrediction()
-        self._ready = False
         self._ready_since = now
         """When the first replica became ready after a time without."""
         self._lost_at: float | None = None
         """When the last ready replica went."""
+        self._told_503_work = 0.0
         self._in_flight_work = 0.0
         self._arrivals = self._dispatched = self._completed = self._rejected = self._abandoned = self._failed = 0
         self._offered_work = self._served_work = 0.0
@@ -96,55 +88,67 @@ class EndpointCore:
 
     def set_replicas(self, now: float, replicas: Iterable[ReplicaState]) -> None:
         """The replicas that are ready or draining. One that is gone from the list keeps its requests until settled."""
-        listed = {replica.id: replica for replica in replicas}
-        for load in list(self._loads.values()):
-            load.listed = load.id in listed
-            if not load.listed and not load.in_flight:
-                del self._loads[load.id]
-        for replica in listed.values():
-            load = self._loads.setdefault(replica.id, Load(replica.id, replica.slots, replica.draining))
-            load.slots, load.draining = replica.slots, replica.draining
-        was_ready, self._ready = self._ready, any(load.ready for load in self._loads.values())
-        if self._ready and not was_ready:
+        was_ready = bool(self._replicas.ready)
+        self._replicas.update(replicas)
+        if self._replicas.ready and not was_ready:
             self._ready_since = now
-        if was_ready and not self._ready:
+        if was_ready and not self._replicas.ready:
             self._lost_at = now
 
     def block(self, now: float, replica: str, until: float) -> None:
-        """Passive health: send nothing to the replica before ``until``; ``now`` ends a block."""
-        load = self._loads.get(replica)
+        """Send nothing to the replica before ``until``; ``now`` ends a block."""
+        load = self._replicas.get(replica)
         if load is not None:
-            load.blocked_until = max(now, until)
+            load.health.blocked_until = max(now, until)
+
+    def replica_failed(self, now: float, replica: str) -> None:
+        """A request found the replica unreachable, silent or broken: nothing is sent to it for a while (``health``)."""
+        load = self._replicas.get(replica)
+        if load is not None:
+            load.health.failed(now)
+
+    def replica_answered(self, now: float, replica: str) -> bool:
+        """A request got its first byte from the replica. True where more may now be sent to it: ask ``decide``."""
+        load = self._replicas.get(replica)
+        return load is not None and load.health.answered(now)
+
+    def fits(self, now: float, ask: Ask) -> bool:
+        """The request would be sent at once: nobody waits, a slot is free, and the limiter has room."""
+        return (
+            not self._queue and self._replicas.slot_at(now) == now and self._limiter.has_room(now, self._estimate(ask))
+        )
+
+    def spilled(self, now: float, ask: Ask) -> None:
+        """A request that was routed here goes to another served entity, as it does not fit: it was demand here too."""
+        self._count_arrival(ask, self._estimate(ask))
 
     def arrive(self, now: float, ask: Ask) -> Refuse | None:
         """A request has come: it waits (None; ask ``decide``), or it is refused at once.
 
         Raises ValueError where a request with its id waits or is in flight.
         """
-        if ask.rid in self._flights or ask.rid in self._queue:
-            raise ValueError(f"request {ask.rid} waits or is in flight already")
-        terms = self.terms
-        work = terms.weights.work(ask.input_tokens, 0, min(ask.predicted_output, ask.max_output))
+        queue, limiter, terms, rid = self._queue, self._limiter, self.terms, ask.rid
+        if rid in self._flights or rid in queue:
+            raise ValueError(f"request {rid} waits or is in flight already")
+        work = self._estimate(ask)
+        self._count_arrival(ask, work)
         request = _Request(
-            rid=ask.rid,
-            key=ask.key,
-            band=ask.band,
-            work=work,
-            arrived=now,
+            rid,
+            ask.key,
+            ask.band,
+            work,
+            now,
+            ask.weight,
             ask=ask,
             weights=terms.weights,
-            debt_then=self._limiter.debt(now),
-            charged_then=self._limiter.charged,
+            unpaid_then=limiter.debt(now) - limiter.charged - self._told_503_work,
             input_tokens=ask.input_tokens,
         )
-        self._arrivals += 1
-        if not ask.retry:
-            self._offered_work += work
-        if len(self._queue) >= terms.max_queue:
+        if len(queue) >= terms.max_queue:
             return self._refuse(now, request, "queue_full")
         if terms.overload == "reject" and not self._fits_at_once(now, work):
             return self._refuse(now, request, "reject")
-        self._queue.push(request)
+        queue.push(request)
         return None
 
     def stream(self, now: float, rid: str, input_tokens: int | None, output_tokens: int) -> None:
@@ -179,7 +183,8 @@ class EndpointCore:
         if outcome in ("ok", "refused"):
             self._completed += 1
         if outcome == "ok":
-            self._prediction.observe(out, request.ask.max_output, self.terms.default_max_tokens)
+            ask = request.ask
+            self._prediction.observe(ask.key, out, ask.max_output, self.terms.default_max_tokens)
         elif outcome == "client_gone":
             self._abandoned += 1
         elif outcome != "refused":
@@ -209,18 +214,24 @@ class EndpointCore:
     # -- what it decides ----------------------------------------------------------------------------------------------
 
     def decide(self, now: float) -> list[Dispatch | Refuse]:
-        """All that can be decided at ``now``: requests to send, in fair order, and requests that are too late."""
+        """All that can be decided at ``now``: requests to send, in fair order, and requests that are too late.
+
+        The head waits for a slot and for its room, and nobody overtakes it. A request that can be sent at its very
+        deadline is sent; one that is refused may have been the head, for which others waited.
+        """
         decisions: list[Dispatch | Refuse] = []
-        while True:
-            self._dispatch(now, decisions)
-            late = self._queue.oldest()
+        queue = self._queue
+        while (head := queue.head()) is not None:
+            load = self._admit(now, head)
+            if load is not None:
+                decisions.append(self._send(now, head, load))
+                continue
+            late = queue.oldest()
             if late is None or self._deadline(late) > now:
-                return decisions
-            # A request that could be sent at its very deadline was sent above. The one that goes now may have been the
-            # head, for which others waited, so they are tried again.
-            reason = self._late_reason(now, late)
-            self._queue.remove(late.rid)
-            decisions.append(self._refuse(now, late, reason))
+                break
+            queue.remove(late.rid)
+            decisions.append(self._refuse(now, late, self._late_reason(now, late)))
+        return decisions
 
     def wake_at(self, now: float) -> float | None:
         """When ``decide`` may next have something to say although nothing happens; None where nothing waits."""
@@ -228,15 +239,15 @@ class EndpointCore:
         if head is None or oldest is None:
             return None
         wake = self._deadline(oldest)
-        slot = self._slot_at(now)
+        slot = self._replicas.slot_at(now)
         if slot is not None:
             room = now if head.reserved else self._limiter.ready_at(now, head.work)
             wake = min(wake, max(slot, room))
         return wake
 
     def predict_output(self, key: str, max_output: int) -> int:
-        """Tokens to expect of a request that may produce ``max_output``. Learned per endpoint, not yet per ``key``."""
-        return self._prediction.predict(max_output, self.terms.default_max_tokens)
+        """Tokens to expect of a request of ``key`` that may produce ``max_output``."""
+        return self._prediction.predict(key, max_output, self.terms.default_max_tokens)
 
     def limit_headers(self, now: float) -> tuple[float, float, float]:
         """Burst and what remains of it, in reference tokens, and the seconds until it is full again."""
@@ -258,44 +269,55 @@ class EndpointCore:
             abandoned=self._abandoned,
             failed=self._failed,
             queued=len(self._queue),
-            queued_work=self._queue.work,
+            queued_work=self._queue.work + self._queue.returned_work,
             oldest_wait_s=now - oldest.arrived if oldest else 0.0,
             in_flight=len(self._flights),
             in_flight_work=self._in_flight_work,
             limiter_debt=self._limiter.debt(now),
             replicas=tuple(
                 ReplicaObservation(load.id, load.in_flight, load.outstanding_work, load.dispatched, load.failures)
-                for load in self._loads.values()
+                for load in self._replicas
             ),
         )
 
     # -- how ----------------------------------------------------------------------------------------------------------
 
-    def _dispatch(self, now: float, decisions: list[Dispatch | Refuse]) -> None:
-        """Send from the head while it has a slot and room. The head waits for its room; nobody overtakes it."""
-        while (request := self._queue.head()) is not None:
-            load = pick(self._loads.values(), now)
-            if load is None:
-                return
-            if not request.reserved:
-                if not self._limiter.reserve(now, request.work):
-                    return
-                self._dispatched += 1
-            self._queue.serve(request)
-            request.reserved = request.reserved or request.work
-            request.load = load
-            load.in_flight += 1
-            load.dispatched += 1
-            load.outstanding_work += request.reserved
-            self._in_flight_work += request.reserved
-            self._flights[request.rid] = request
-            decisions.append(Dispatch(request.rid, load.id, request.reserved, now - request.arrived))
+    def _estimate(self, ask: Ask) -> float:
+        """Reference tokens."""
+        predicted = ask.predicted_output if ask.predicted_output < ask.max_output else ask.max_output
+        return self.terms.weights.work(ask.input_tokens, 0, predicted)
+
+    def _count_arrival(self, ask: Ask, work: float) -> None:
+        self._arrivals += 1
+        if not ask.retry:
+            self._offered_work += work
+
+    def _admit(self, now: float, head: _Request) -> Load | None:
+        """The replica that the head goes to, where it has a slot and room; the room is then reserved."""
+        prefix = head.ask.prefix
+        saving = 0.0 if prefix is None else head.weights.work(head.input_tokens, 0, 0)
+        load = self._replicas.pick(now, prefix, saving)
+        if load is None or head.reserved:
+            return load
+        if not self._limiter.reserve(now, head.work):
+            return None
+        self._dispatched += 1
+        return load
+
+    def _send(self, now: float, request: _Request, load: Load) -> Dispatch:
+        self._queue.serve(request)
+        reserved = request.reserved = request.reserved or request.work
+        request.load = load
+        load.take(request.rid, reserved)
+        self._in_flight_work += reserved
+        self._flights[request.rid] = request
+        return Dispatch(request.rid, load.id, reserved, now - request.arrived)
 
     def _charge(self, request: _Request, work: float) -> None:
         """A request in flight is now known to weigh ``work`` more (less, where negative)."""
         request.reserved += work
         self._in_flight_work += work
-        self._queue.charge(request.band, request.key, work)
+        self._queue.charge(request, work)
         if request.load is not None:
             request.load.outstanding_work += work
 
@@ -303,95 +325,62 @@ class EndpointCore:
         """Free the slot of a request that is no longer in flight."""
         self._in_flight_work = self._in_flight_work - request.reserved if self._flights else 0.0
         load, request.load = request.load, None
-        if load is None:
-            return
-        load.in_flight -= 1
-        load.outstanding_work = load.outstanding_work - request.reserved if load.in_flight else 0.0
-        load.failures += failed
-        if not load.listed and not load.in_flight:
-            del self._loads[load.id]
+        if load is not None:
+            load.release(request.rid, request.reserved, failed=failed)
+            self._replicas.forget(load)
 
     def _give_back(self, now: float, request: _Request) -> None:
         """A request that waits again after the loss of its replica ends unserved: it is not to pay for that."""
         if request.reserved:
             self._limiter.refund(now, request.reserved)
-            self._queue.charge(request.band, request.key, -request.reserved)
+            self._queue.charge(request, -request.reserved)
             request.reserved = 0.0
 
     def _deadline(self, request: _Request) -> float:
         """Without a ready replica a request waits for a cold start. Those held so long get the queue's deadline from
         the moment the first replica is ready; but nobody waits longer than the larger of the two limits."""
         terms = self.terms
-        if not self._ready:
+        if not self._replicas.ready:
             return request.arrived + terms.cold_start_deadline_s
         longest = request.arrived + max(terms.cold_start_deadline_s, terms.queue_deadline_s)
         return min(longest, max(request.arrived, self._ready_since) + terms.queue_deadline_s)
 
-    def _slot_at(self, now: float) -> float | None:
-        """When a slot is free if no request ends: now, at the end of a block, or never (None)."""
-        ends = [
-            max(now, load.blocked_until) for load in self._loads.values() if load.ready and load.in_flight < load.slots
-        ]
-        return min(ends, default=None)
-
     def _fits_at_once(self, now: float, work: float) -> bool:
         """Under ``reject``: no wait but that for a cold start, which is not overload."""
-        if not self._ready:
+        if not self._replicas.ready:
             return self._limiter.ready_in(now, work, ahead=self._queue.work) <= 0
-        return not self._queue and self._limiter.has_room(now, work) and self._slot_at(now) == now
+        return not self._queue and self._limiter.has_room(now, work) and self._replicas.slot_at(now) == now
 
     def _late_reason(self, now: float, request: _Request) -> Reason:
         """Why a request was not served before its deadline; see the module."""
-        waited = now - request.arrived
-        limiter = self._limiter
-        if not self._ready:
+        if not self._replicas.ready:
             lost = self._lost_at is not None and self._lost_at >= request.arrived
             return "no_replica" if lost else "cold_start"
-        if all(load.blocked_until > now for load in self._loads.values() if load.ready):
+        if self._replicas.all_blocked(now):
             return "no_replica"
         if request.reserved:
             return "deadline"  # the range had room for it once already
-        # It is the oldest of its key, so none of its own key is ahead.
-        ahead = self._queue.work_ahead(request.band, request.key, own=False)
-        debt = request.debt_then + (limiter.charged - request.charged_then) - limiter.rate * waited
-        return "rate" if debt + ahead + min(request.work, limiter.burst) > limiter.burst else "deadline"
+        limiter = self._limiter
+        paid = limiter.rate * (now - request.arrived)
+        debt = request.unpaid_then + limiter.charged + self._told_503_work - paid
+        return "rate" if debt + min(request.work, limiter.burst) > limiter.burst else "deadline"
 
     def _refuse(self, now: float, request: _Request, reason: Reason) -> Refuse:
         """The answer to a request that is not waiting (any more)."""
         self._give_back(now, request)
         self._rejected += 1
-        terms, work = self.terms, request.work
-        ahead = self._queue.work_ahead(request.band, request.key)
-        retry = max(SOONEST_RETRY_S, self._limiter.ready_in(now, work, ahead), self._slot_in(now, ahead))
-        free = max(0.0, terms.burst - self._limiter.debt(now))
-        waited = now - request.arrived
-        why = {
-            "queue_full": f"the queue is full ({len(self._queue)} of {terms.max_queue} requests wait)",
-            "rate": f"the range had no room for it in {waited:.1f} s",
-            "reject": "it could not be served at once, and this endpoint is set to reject rather than queue",
-            "deadline": f"no slot of a replica became free for it in {waited:.1f} s, although the range had room",
-            "no_replica": f"no replica was ready at the end of {waited:.1f} s",
-            "cold_start": f"no replica became ready in {waited:.1f} s",
-        }[reason]
-        message = (
-            f"The request asks for about {work:,.0f} reference tokens ({request.ask.input_tokens:,} input and up to "
-            f"{request.ask.max_output:,} output tokens); {why}. Free now: {free:,.0f} of a burst of {terms.burst:,.0f} "
-            f"reference tokens, with {ahead:,.0f} queued ahead, at {terms.rate:,.0f} reference tokens/s at most. "
-            f"Try again in {retry:.1f} s."
+        work, ahead = request.work, self._queue.work
+        refused = refuse(
+            request.ask,
+            work,
+            reason,
+            waited=now - request.arrived,
+            queued=len(self._queue),
+            ahead=ahead,
+            free=max(0.0, self.terms.burst - self._limiter.debt(now)),
+            retry=retry_after_s(now, work, ahead, self.terms, self._limiter, self._replicas),
+            terms=self.terms,
         )
-        status: Literal[429, 503] = 503 if reason in ("deadline", "no_replica", "cold_start") else 429
-        return Refuse(request.rid, status, reason, message, retry, work, waited)
-
-    def _slot_in(self, now: float, ahead: float) -> float:
-        """Seconds until a slot is likely to be free behind ``ahead`` reference tokens: what the limiter cannot know.
-
-        An estimate at the speed of the chunk: k slots share it, so one ends after about a k-th of what is outstanding.
-        """
-        ready = [load for load in self._loads.values() if load.ready]
-        if not ready:
-            return NO_REPLICA_RETRY_S
-        slot = self._slot_at(now)
-        if slot is not None:
-            return slot - now
-        least = min(load.outstanding_work / load.slots for load in ready)
-        return (least + ahead / len(ready)) / self.terms.chunk
+        if refused.status == 503:
+            self._told_503_work += work
+        return refused

@@ -1,30 +1,27 @@
 """The order in which waiting requests are served: fair between bands, and fair between the keys of a band.
 
-Both levels use the virtual token counter of Sheng et al., "Fairness in Serving Large Language Models"
-(arXiv 2401.00588, algorithm 2): every member has a counter of the work it was given; the member with the smallest goes
-next; a member that comes back is lifted to the smallest counter of those that wait, so that nobody saves up credit
-while away. Between bands the counter grows by work / weight, which makes it weighted. Two members that always wait
-differ by no more than one request (and by what the estimates of requests in flight are still to be corrected by).
-A member alone gets everything: the order conserves work.
+Both levels count the work that each member was given (``virtual_counters``): a band's grows by work / its weight, a
+key's by work / the weight of the key. Two members that always wait differ by no more than one request in work / weight
+(and by what the estimates of requests in flight are still to be corrected by). A member alone gets everything: the
+order conserves work.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
+
+import msgspec
+
+from headrace.policy.virtual_counters import VirtualCounters
 
 Band = Literal["priority", "default", "flex"]
 BAND_WEIGHTS: dict[Band, float] = {"priority": 8.0, "default": 4.0, "flex": 1.0}
 """Shares of the work while all of them wait."""
 
-SPARE_ENTRIES = 64
-"""A heap with lazy deletion is rebuilt when it holds more than twice its live entries and these."""
 
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class Waiting:
+class Waiting(msgspec.Struct, eq=False):
     """A request in the queue."""
 
     rid: str
@@ -34,219 +31,157 @@ class Waiting:
     """Reference tokens, estimated."""
     arrived: float
     """Seconds."""
-
-
-class VirtualCounters:
-    """Virtual token counters of a set of members; the active ones are those that have something to be served.
-
-    Members are never forgotten: their number is that of the keys of an endpoint, and a counter is eight bytes.
-    """
-
-    __slots__ = ("_active", "_counters", "_entered", "_heap", "_last")
-
-    def __init__(self) -> None:
-        self._counters: dict[str, float] = {}
-        self._active: dict[str, int] = {}
-        """By member, the order of becoming active; the earlier goes first between equal counters."""
-        self._heap: list[tuple[float, int, str]] = []
-        """(counter, order, member); an entry that no longer agrees with the two above is stale."""
-        self._entered = 0
-        self._last: str | None = None
-
-    def counter(self, member: str) -> float:
-        """Its counter; for a member that is away, the counter that it would come back with."""
-        own = self._counters.get(member, 0.0)
-        if member in self._active:
-            return own
-        # Of an empty queue the last to leave stands for those who waited (paper, algorithm 2, lines 6-8).
-        reference = self.first() or self._last
-        return own if reference is None else max(own, self._counters[reference])
-
-    def first(self) -> str | None:
-        """The active member to serve next."""
-        heap = self._heap
-        while heap:
-            counter, order, member = heap[0]
-            if self._active.get(member) == order and self._counters[member] == counter:
-                return member
-            heapq.heappop(heap)
-        return None
-
-    def enter(self, member: str) -> None:
-        self._counters[member] = self.counter(member)
-        self._entered += 1
-        self._active[member] = self._entered
-        self._push(member)
-
-    def leave(self, member: str) -> None:
-        del self._active[member]
-        self._last = member
-
-    def charge(self, member: str, amount: float) -> None:
-        """Add work given, or with a negative amount correct what was charged too much."""
-        self._counters[member] = self._counters.get(member, 0.0) + amount
-        if member in self._active:
-            self._push(member)
-
-    def _push(self, member: str) -> None:
-        heapq.heappush(self._heap, (self._counters[member], self._active[member], member))
-        if len(self._heap) > 2 * len(self._active) + SPARE_ENTRIES:
-            self._heap = [(self._counters[live], order, live) for live, order in self._active.items()]
-            heapq.heapify(self._heap)
+    weight: float = 1.0
+    """The key's share of its band."""
 
 
 E = TypeVar("E", bound=Waiting)
 
 
-@dataclass(slots=True, eq=False)
-class _KeyQueue(Generic[E]):
-    """The requests of one key in one band, in the order of arrival."""
-
-    entries: OrderedDict[str, E] = field(default_factory=OrderedDict)
-    work: float = 0.0
-
-    def head(self) -> E:
-        return next(iter(self.entries.values()))
-
-
-@dataclass(slots=True, eq=False)
 class _BandQueue(Generic[E]):
-    """The waiting keys of one band."""
+    """The waiting requests of one band: by key, and of a key in the order of arrival."""
 
-    weight: float
-    keys: dict[str, _KeyQueue[E]] = field(default_factory=dict)
-    counters: VirtualCounters = field(default_factory=VirtualCounters)
-    work: float = 0.0
+    __slots__ = ("counters", "keys", "weight")
+
+    def __init__(self, weight: float) -> None:
+        self.weight = weight
+        self.keys: dict[str, OrderedDict[str, E]] = {}
+        self.counters = VirtualCounters()
 
     def head(self) -> E | None:
         key = self.counters.first()
-        return None if key is None else self.keys[key].head()
+        return None if key is None else next(iter(self.keys[key].values()))
 
 
 class FairQueue(Generic[E]):
-    """All that waits at one endpoint. Every change costs O(log n)."""
+    """All that waits at one endpoint. Every operation costs O(log n), amortised."""
+
+    __slots__ = ("_alone", "_bands", "_counters", "_entries", "_returned", "_returned_ages", "returned_work", "work")
 
     def __init__(self) -> None:
-        self._bands: dict[str, _BandQueue[E]] = {band: _BandQueue(weight) for band, weight in BAND_WEIGHTS.items()}
+        self._bands: dict[Band, _BandQueue[E]] = {band: _BandQueue(weight) for band, weight in BAND_WEIGHTS.items()}
         self._counters = VirtualCounters()
-        self._returned: OrderedDict[str, E] = OrderedDict()
-        self._entries: dict[str, E] = {}
-        self._ages: list[tuple[float, int, E]] = []
-        self._pushed = 0
+        self._entries: OrderedDict[str, E] = OrderedDict()
+        """In the order of arrival, but for those that were returned."""
+        self._alone: E | None = None
+        """The only entry, as long as it has always been alone: most requests are served at once, and it would be idle
+        work to give them a place in the order of nobody else."""
+        self._returned: dict[str, E] = {}
+        self._returned_ages: list[tuple[float, str, E]] = []
+        """A heap; an entry that is no longer returned is stale."""
         self.work = 0.0
-        """Reference tokens waiting."""
+        """Reference tokens waiting that nobody was charged for yet."""
+        self.returned_work = 0.0
+        """Reference tokens waiting again, after they were charged for."""
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._entries) + len(self._returned)
 
     def __contains__(self, rid: str) -> bool:
-        return rid in self._entries
+        return rid in self._entries or rid in self._returned
 
     def push(self, entry: E) -> None:
-        """Behind the other requests of its key. Raises ValueError where its id waits already."""
-        self._add(entry)
-        band = self._bands[entry.band]
-        waiting = band.keys.get(entry.key)
-        if waiting is None:
-            waiting = band.keys[entry.key] = _KeyQueue()
-            if len(band.keys) == 1:
-                self._counters.enter(entry.band)
-            band.counters.enter(entry.key)
-        waiting.entries[entry.rid] = entry
-        waiting.work += entry.work
-        band.work += entry.work
+        """Behind the other requests of its key; ``arrived`` is never before that of the last one pushed.
+
+        Raises ValueError where its id waits already.
+        """
+        entries = self._entries
+        if entry.rid in self:
+            raise ValueError(f"request {entry.rid} waits already")
+        if not entries:
+            self._alone = entry
+        else:
+            if self._alone is not None:
+                self._enter(self._alone)
+                self._alone = None
+            self._enter(entry)
+        entries[entry.rid] = entry
+        self.work += entry.work
 
     def push_returned(self, entry: E) -> None:
-        """Ahead of everything: a request that was served already, and charged, and lost its replica."""
-        self._add(entry)
+        """Ahead of everything: a request that was served already, and charged, and lost its replica.
+
+        Raises ValueError where its id waits already.
+        """
+        if entry.rid in self:
+            raise ValueError(f"request {entry.rid} waits already")
         self._returned[entry.rid] = entry
+        heapq.heappush(self._returned_ages, (entry.arrived, entry.rid, entry))
+        self.returned_work += entry.work
 
     def head(self) -> E | None:
-        """The request to serve next."""
+        """The request to serve next: the oldest of those returned, or whose turn it is."""
         if self._returned:
-            return next(iter(self._returned.values()))
+            return self._oldest_returned()
+        if self._alone is not None or not self._entries:
+            return self._alone
         band = self._counters.first()
-        return None if band is None else self._bands[band].head()
+        return None if band is None else self._bands[band].head()  # type: ignore[index]
 
     def serve(self, entry: E) -> None:
         """Take the head out and charge its key and band for it, unless it was charged when first served."""
-        charged = entry.rid in self._returned
-        self.remove(entry.rid)  # first: the counter of a key that has nothing more to wait for needs no place in a heap
-        if not charged:
-            self.charge(entry.band, entry.key, entry.work)
+        if entry is self._alone:
+            self._alone = None
+            del self._entries[entry.rid]
+            self.work = 0.0
+            band = self._bands[entry.band]
+            band.counters.pass_through(entry.key, entry.work / entry.weight)
+            self._counters.pass_through(entry.band, entry.work / band.weight)
+        elif entry.rid in self._returned:
+            self.remove(entry.rid)
+        else:
+            self.remove(entry.rid)  # first: the counter of a key that has nothing more to wait for needs no place
+            self.charge(entry, entry.work)
 
-    def charge(self, band: Band, key: str, work: float) -> None:
-        """Correct what a key and its band were charged, by ``work`` more (or less, where negative)."""
-        waiting = self._bands[band]
-        waiting.counters.charge(key, work)
-        self._counters.charge(band, work / waiting.weight)
+    def charge(self, entry: E, work: float) -> None:
+        """Correct what the key and band of a served request were charged, by ``work`` more (less, where negative)."""
+        band = self._bands[entry.band]
+        band.counters.charge(entry.key, work / entry.weight)
+        self._counters.charge(entry.band, work / band.weight)
 
     def remove(self, rid: str) -> E | None:
         """Take a request out without charging for it; None where it does not wait."""
         entry = self._entries.pop(rid, None)
         if entry is None:
-            return None
+            entry = self._returned.pop(rid, None)
+            if entry is not None:
+                self.returned_work = self.returned_work - entry.work if self._returned else 0.0
+            return entry
         self.work = self.work - entry.work if self._entries else 0.0
-        if self._returned.pop(rid, None) is not None:
+        if entry is self._alone:
+            self._alone = None
             return entry
         band = self._bands[entry.band]
         waiting = band.keys[entry.key]
-        del waiting.entries[rid]
-        waiting.work -= entry.work
-        band.work -= entry.work
-        if not waiting.entries:
+        del waiting[rid]
+        if not waiting:
             del band.keys[entry.key]
             band.counters.leave(entry.key)
             if not band.keys:
-                band.work = 0.0
                 self._counters.leave(entry.band)
         return entry
 
     def oldest(self) -> E | None:
         """The waiting request that arrived first."""
-        ages = self._ages
-        while ages:
-            entry = ages[0][2]
-            if self._entries.get(entry.rid) is entry:
-                return entry
+        first = next(iter(self._entries.values())) if self._entries else None
+        if not self._returned:
+            return first
+        returned = self._oldest_returned()
+        return returned if first is None or returned.arrived <= first.arrived else first
+
+    def _enter(self, entry: E) -> None:
+        band = self._bands[entry.band]
+        waiting = band.keys.get(entry.key)
+        if waiting is None:
+            if not band.keys:
+                self._counters.enter(entry.band)
+            waiting = band.keys[entry.key] = OrderedDict()
+            band.counters.enter(entry.key)
+        waiting[entry.rid] = entry
+
+    def _oldest_returned(self) -> E:
+        """Of at least one."""
+        ages = self._returned_ages
+        while self._returned.get(ages[0][1]) is not ages[0][2]:
             heapq.heappop(ages)
-        return None
-
-    def work_ahead(self, band: Band, key: str, *, own: bool = True) -> float:
-        """Reference tokens that would be served before a request of this key that arrived now, were it the last.
-
-        With ``own`` False: before the first request of the key. Exact where one key waits; between keys and bands it is
-        fluid, right to within one request of each.
-        """
-        home = self._bands[band]
-        waiting = home.keys.get(key)
-        ahead = waiting.work if waiting and own else 0.0
-        turn = home.counters.counter(key) + ahead
-        for other, requests in home.keys.items():
-            if other != key:
-                ahead += _served_until(turn, home.counters.counter(other), requests.work, requests.head().work)
-        turn = self._counters.counter(band) + ahead / home.weight
-        for name, others in self._bands.items():
-            first = others.head() if name != band else None
-            if first is not None:
-                lead = _served_until(
-                    turn, self._counters.counter(name), others.work / others.weight, first.work / others.weight
-                )
-                ahead += lead * others.weight
-        return ahead
-
-    def _add(self, entry: E) -> None:
-        if entry.rid in self._entries:
-            raise ValueError(f"request {entry.rid} waits already")
-        self._entries[entry.rid] = entry
-        self.work += entry.work
-        self._pushed += 1
-        heapq.heappush(self._ages, (entry.arrived, self._pushed, entry))
-        if len(self._ages) > 2 * len(self._entries) + SPARE_ENTRIES:
-            self._ages = [age for age in self._ages if self._entries.get(age[2].rid) is age[2]]
-            heapq.heapify(self._ages)
-
-
-def _served_until(turn: float, counter: float, queued: float, first: float) -> float:
-    """What a waiting member gets before a counter of ``turn`` comes up: at least its first request if it is due."""
-    return min(queued, max(first, turn - counter)) if counter <= turn else 0.0
+        return ages[0][2]

@@ -1,0 +1,73 @@
+"""What a refused request is told: which status, why, what was free, and when to come back."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from headrace.policy.limiter import Limiter
+from headrace.policy.routing import Replicas
+from headrace.policy.terms import Ask, Reason, Refuse, Terms
+
+NO_REPLICA_RETRY_S = 5.0
+"""When to come back where no replica is ready, which the core cannot know: soon enough to see a start, rare enough to
+bear."""
+
+SOONEST_RETRY_S = 0.001
+"""An answer never says "now": the least that ``retry-after-ms`` can carry."""
+
+
+def retry_after_s(now: float, work: float, ahead: float, terms: Terms, limiter: Limiter, replicas: Replicas) -> float:
+    """Seconds until a request of ``work`` would be sent at once, if nothing else arrived.
+
+    All of ``ahead``, the reference tokens that wait, goes before it, as it does not wait itself. Where the limiter
+    decides this is exact, unless some of what waits ends unserved; but nothing waits longer than its deadline.
+    """
+    alone = limiter.ready_in(now, work)
+    emptied = terms.queue_deadline_s + work / terms.rate
+    room = min(limiter.ready_in(now, work, ahead), max(alone, emptied))
+    return max(SOONEST_RETRY_S, room, _slot_in(now, ahead, terms, replicas))
+
+
+def _slot_in(now: float, ahead: float, terms: Terms, replicas: Replicas) -> float:
+    """Seconds until a slot is likely to be free behind ``ahead`` reference tokens: what the limiter cannot know.
+
+    An estimate at the speed of the chunk: k slots share it, so one ends after about a k-th of what is outstanding.
+    """
+    if not replicas.ready:
+        return NO_REPLICA_RETRY_S
+    slot = replicas.slot_at(now)
+    if slot is not None:
+        return slot - now
+    behind = min(ahead / len(replicas.ready) / terms.chunk, terms.queue_deadline_s)
+    return replicas.share_outstanding() / terms.chunk + behind
+
+
+def refuse(
+    ask: Ask,
+    work: float,
+    reason: Reason,
+    *,
+    waited: float,
+    queued: int,
+    ahead: float,
+    free: float,
+    retry: float,
+    terms: Terms,
+) -> Refuse:
+    """The answer. Work is in reference tokens, times are in seconds; ``queued`` requests wait, with work ``ahead``."""
+    why = {
+        "queue_full": f"the queue is full ({queued} of {terms.max_queue} requests wait)",
+        "rate": f"the range had no room for it in {waited:.1f} s",
+        "reject": "it could not be served at once, and this endpoint is set to reject rather than queue",
+        "deadline": f"no slot of a replica became free for it in {waited:.1f} s, although the range had room",
+        "no_replica": f"no replica was ready at the end of {waited:.1f} s",
+        "cold_start": f"no replica became ready in {waited:.1f} s",
+    }[reason]
+    message = (
+        f"The request asks for about {work:,.0f} reference tokens ({ask.input_tokens:,} input and up to "
+        f"{ask.max_output:,} output tokens); {why}. Free now: {free:,.0f} of a burst of {terms.burst:,.0f} "
+        f"reference tokens, with {ahead:,.0f} queued ahead, at {terms.rate:,.0f} reference tokens/s at most. "
+        f"Try again in {retry:.1f} s."
+    )
+    status: Literal[429, 503] = 503 if reason in ("deadline", "no_replica", "cold_start") else 429
+    return Refuse(ask.rid, status, reason, message, retry, work, waited)
