@@ -23,7 +23,7 @@ from collections.abc import Iterable
 from headrace.policy.limiter import Limiter
 from headrace.policy.prediction import OutputPrediction
 from headrace.policy.queueing import Band, FairQueue, Waiting
-from headrace.policy.refusal import refuse, retry_after_s
+from headrace.policy.refusal import SOONEST_RETRY_S, refuse, room_in, slot_in
 from headrace.policy.routing import Load, Replicas, ReplicaState
 from headrace.policy.terms import Ask, Dispatch, Observation, Outcome, Reason, Refuse, ReplicaObservation, Terms
 from headrace.policy.work import Weights
@@ -40,6 +40,10 @@ __all__ = [
     "ReplicaState",
     "Terms",
 ]
+
+NO_REPLICA_RETRY_S = 5.0
+"""When to come back where no replica is ready, which the core cannot know: soon enough to see a start, rare enough to
+bear."""
 
 
 class _Request(Waiting, kw_only=True, eq=False):
@@ -369,7 +373,9 @@ class EndpointCore:
         """The answer to a request that is not waiting (any more)."""
         self._give_back(now, request)
         self._rejected += 1
-        work, ahead = request.work, self._queue.work
+        work, ahead, terms, replicas = request.work, self._queue.work, self.terms, self._replicas
+        room = room_in(now, work, ahead, terms, self._limiter)
+        slot = slot_in(now, ahead, terms, replicas) if replicas.ready else NO_REPLICA_RETRY_S
         refused = refuse(
             request.ask,
             work,
@@ -377,9 +383,9 @@ class EndpointCore:
             waited=now - request.arrived,
             queued=len(self._queue),
             ahead=ahead,
-            free=max(0.0, self.terms.burst - self._limiter.debt(now)),
-            retry=retry_after_s(now, work, ahead, self.terms, self._limiter, self._replicas),
-            terms=self.terms,
+            free=max(0.0, terms.burst - self._limiter.debt(now)),
+            retry=max(SOONEST_RETRY_S, room, slot),
+            terms=terms,
         )
         if refused.status == 503:
             self._told_503_work += work

@@ -8,33 +8,26 @@ from headrace.policy.limiter import Limiter
 from headrace.policy.routing import Replicas
 from headrace.policy.terms import Ask, Reason, Refuse, Terms
 
-NO_REPLICA_RETRY_S = 5.0
-"""When to come back where no replica is ready, which the core cannot know: soon enough to see a start, rare enough to
-bear."""
-
 SOONEST_RETRY_S = 0.001
 """An answer never says "now": the least that ``retry-after-ms`` can carry."""
 
 
-def retry_after_s(now: float, work: float, ahead: float, terms: Terms, limiter: Limiter, replicas: Replicas) -> float:
-    """Seconds until a request of ``work`` would be sent at once, if nothing else arrived.
+def room_in(now: float, work: float, ahead: float, terms: Terms, limiter: Limiter) -> float:
+    """Seconds until the limiter would let ``work`` through at once, if nothing else arrived.
 
-    All of ``ahead``, the reference tokens that wait, goes before it, as it does not wait itself. Where the limiter
-    decides this is exact, unless some of what waits ends unserved; but nothing waits longer than its deadline.
+    All of ``ahead``, the reference tokens that wait, goes before it, as it does not wait itself. Exact, unless some of
+    what waits ends unserved; but nothing waits longer than its deadline.
     """
-    alone = limiter.ready_in(now, work)
     emptied = terms.queue_deadline_s + work / terms.rate
-    room = min(limiter.ready_in(now, work, ahead), max(alone, emptied))
-    return max(SOONEST_RETRY_S, room, _slot_in(now, ahead, terms, replicas))
+    return min(limiter.ready_in(now, work, ahead), max(limiter.ready_in(now, work), emptied))
 
 
-def _slot_in(now: float, ahead: float, terms: Terms, replicas: Replicas) -> float:
-    """Seconds until a slot is likely to be free behind ``ahead`` reference tokens: what the limiter cannot know.
+def slot_in(now: float, ahead: float, terms: Terms, replicas: Replicas) -> float:
+    """Seconds until one of the ready replicas is likely to have a slot, behind ``ahead`` reference tokens.
 
-    An estimate at the speed of the chunk: k slots share it, so one ends after about a k-th of what is outstanding.
+    What the limiter cannot know, so an estimate at the speed of the chunk: k slots share it, so one ends after about a
+    k-th of what is outstanding.
     """
-    if not replicas.ready:
-        return NO_REPLICA_RETRY_S
     slot = replicas.slot_at(now)
     if slot is not None:
         return slot - now
