@@ -14,7 +14,6 @@ from headrace.wire.client import (
     Client,
     ConnectFailed,
     ConnectionLost,
-    FirstByteTimeout,
     ProtocolError,
     Response,
 )
@@ -311,35 +310,6 @@ async def test_a_kept_connection_grows_too_old(scripted: ScriptedOf, client_of: 
     await asyncio.sleep(0.01)
     await read(await client.request("GET", "/"))
     assert peer.connections == 2
-
-
-@pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"])
-async def test_the_first_byte_of_the_body_has_a_time_limit(
-    sent: bytes, scripted: ScriptedOf, client_of: ClientOf
-) -> None:
-    async def silent(wire: Wire) -> None:
-        await wire.request()
-        await wire.send(sent)
-        await wire.request()
-
-    peer = await scripted(silent)
-    with pytest.raises(FirstByteTimeout, match=r"within 0\.05 s"):
-        await read(await client_of(peer.port).request("GET", "/", first_byte_timeout_s=0.05))
-    async with asyncio.timeout(10):
-        assert await peer.closed.get() == 1
-
-
-async def test_the_limit_for_the_first_byte_does_not_bound_what_follows(
-    scripted: ScriptedOf, client_of: ClientOf
-) -> None:
-    async def slow_end(wire: Wire) -> None:
-        await wire.request()
-        await wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no")
-        await asyncio.sleep(0.1)
-        await wire.send(b"k")
-
-    peer = await scripted(slow_end)
-    assert await read(await client_of(peer.port).request("GET", "/", first_byte_timeout_s=0.05)) == b"ok"
 
 
 async def test_closing_a_response_closes_its_connection_at_once(scripted: ScriptedOf, client_of: ClientOf) -> None:

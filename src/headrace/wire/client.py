@@ -7,18 +7,20 @@ from collections.abc import Sequence
 from types import TracebackType
 from urllib.parse import urlsplit
 
-from headrace.wire.client_connection import ClientConnection, StaleConnection
-from headrace.wire.errors import ConnectFailed, ConnectionLost, FirstByteTimeout, ProtocolError, WireError
+from headrace.wire.client_connection import ClientConnection
+from headrace.wire.errors import ConnectFailed, ConnectionLost, ProtocolError, WireError
 from headrace.wire.message import Header, field_lines, first
 from headrace.wire.response import Response
+from headrace.wire.transfer import Reader, Transfer
 
 __all__ = [
     "Client",
     "ConnectFailed",
     "ConnectionLost",
-    "FirstByteTimeout",
     "ProtocolError",
+    "Reader",
     "Response",
+    "Transfer",
     "WireError",
 ]
 
@@ -39,40 +41,33 @@ class Client:
         self._max_idle = max_idle
         self._path, self._host, self._port = _parse_origin(origin)
         host = f"[{self._host}]" if ":" in self._host else self._host
-        self._authority = f"{host}:{self._port}".encode() if self._path is None else b"localhost"
+        self.authority = f"{host}:{self._port}".encode() if self._path is None else b"localhost"
+        """For the Host field."""
         self._idle: list[ClientConnection] = []  # the last one used comes first: the rest can age and go
         self._open: set[ClientConnection] = set()
         self._closed = False
 
+    def send(self, method: str, payload: bytes, reader: Reader, *, reuse: bool = True) -> Transfer:
+        """Send a request; ``reader`` takes the answer as it arrives.
+
+        ``payload``: head and body as they go on the line, from ``payload`` or of the caller's own making.
+        ``reuse=False`` asks for a connection that nothing else will use; the head must say ``connection: close`` then.
+        A kept connection that turns out to have been closed while it was idle costs one retry on a new one.
+        """
+        transfer = Transfer(self, method, payload, reader, reuse=reuse)
+        transfer.begin(self._take() if reuse and self._idle else None)
+        return transfer
+
     async def request(
-        self,
-        method: str,
-        target: str,
-        headers: Sequence[Header] = (),
-        body: bytes = b"",
-        *,
-        first_byte_timeout_s: float | None = None,
-        reuse: bool = True,
+        self, method: str, target: str, headers: Sequence[Header] = (), body: bytes = b"", *, reuse: bool = True
     ) -> Response:
         """Send a request; returns when the head of the answer is there.
 
-        ``target``: path and query as they go on the line. Framing fields among ``headers`` are left out, and Host is
-        added where it is missing. ``first_byte_timeout_s`` runs until the first byte of the *body*, which may be after
-        this returns. ``reuse=False`` asks for a connection that nothing else will use.
-
-        A kept connection that turns out to have been closed while it was idle costs one retry on a new one.
-        Raises ConnectFailed, FirstByteTimeout, ConnectionLost or ProtocolError. Cancelling it closes the connection.
+        Raises ConnectFailed, ConnectionLost or ProtocolError. Cancelling it closes the connection.
         """
-        payload = self._payload(method, target, headers, body, reuse)
-        kept = self._take() if reuse else None
-        if kept is not None:
-            try:
-                return await kept.exchange(method, payload, reuse=reuse, first_byte_timeout_s=first_byte_timeout_s)
-            except StaleConnection as stale:
-                connection = await self._reconnect(stale)
-        else:
-            connection = await self._connect()
-        return await connection.exchange(method, payload, reuse=reuse, first_byte_timeout_s=first_byte_timeout_s)
+        response = Response()
+        payload = self.payload(method, target, headers, body, reuse=reuse)
+        return await response.begun(self.send(method, payload, response, reuse=reuse))
 
     async def close(self) -> None:
         """Close every connection; answers in progress end with ConnectionLost."""
@@ -90,20 +85,28 @@ class Client:
     ) -> None:
         await self.close()
 
-    def _payload(self, method: str, target: str, headers: Sequence[Header], body: bytes, reuse: bool) -> bytes:
+    def payload(self, method: str, target: str, headers: Sequence[Header], body: bytes, *, reuse: bool) -> bytes:
+        """A request as it goes on the line.
+
+        ``target``: path and query as they are. Framing fields among ``headers`` are left out, and Host is added where
+        it is missing. Raises ValueError for a line break where none may be.
+        """
         line = f"{method} {target} HTTP/1.1\r\n".encode("ascii")
         if line.count(b" ") != 2 or line.count(b"\n") != 1 or line.count(b"\r") != 1:
             raise ValueError("method and target must not contain blanks or line breaks")
         fields = field_lines(headers)
         if first(headers, b"host") is None:
-            fields += b"host: %b\r\n" % self._authority
+            fields += b"host: %b\r\n" % self.authority
         if body or method not in ("GET", "HEAD"):
             fields += b"content-length: %d\r\n" % len(body)
         if not reuse:
             fields += b"connection: close\r\n"
         return b"%b%b\r\n%b" % (line, fields, body)
 
-    async def _connect(self) -> ClientConnection:
+    # The transfers' side.
+
+    async def connect(self) -> ClientConnection:
+        """A new connection. Raises ConnectFailed."""
         if self._closed:
             raise ConnectFailed(f"the client of {self.origin} is closed")
         loop = asyncio.get_running_loop()
@@ -121,13 +124,6 @@ class Client:
             raise ConnectFailed(f"no connection to {self.origin}: {error.strerror or error}") from error
         self._open.add(connection)
         return connection
-
-    async def _reconnect(self, stale: StaleConnection) -> ClientConnection:
-        """A connection for the retry. ConnectFailed would say that nothing was sent; the first attempt was."""
-        try:
-            return await self._connect()
-        except ConnectFailed as error:
-            raise ConnectionLost(f"{stale}, and {error}") from error
 
     def _take(self) -> ClientConnection | None:
         oldest = asyncio.get_running_loop().time() - self._idle_s

@@ -2,19 +2,19 @@
 
 
 class WireError(Exception):
-    """Base of the errors that ``Client`` raises."""
+    """Base of the errors that a ``Client`` tells."""
 
 
 class ConnectFailed(WireError):
     """No connection: nothing was sent, so the request may go elsewhere."""
 
 
-class FirstByteTimeout(WireError):
-    """Nothing of the answer's body arrived in time; the connection was closed, which cancels the request."""
-
-
 class ConnectionLost(WireError):
     """The server closed the connection before the answer was complete."""
+
+
+class StaleConnection(ConnectionLost):
+    """A reused connection was closed before a byte of the answer came: the server had closed it while it was idle."""
 
 
 class ProtocolError(WireError):

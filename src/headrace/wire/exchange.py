@@ -27,6 +27,7 @@ class Exchange:
         "_connection",
         "_left",
         "_on_client_gone",
+        "_on_congestion",
         "client_gone",
         "finished",
         "handler_over",
@@ -48,26 +49,37 @@ class Exchange:
         self._connection = connection
         self._chunked = False
         self._left: int | None = None  # bytes of body to come where the length was announced
-        self._on_client_gone: list[Callable[[], object]] = []
+        self._on_client_gone: Callable[[], object] | None = None
+        self._on_congestion: tuple[Callable[[], object], Callable[[], object]] | None = None
 
-    def respond(self, status: int, headers: Sequence[Header] = (), body: bytes = b"") -> None:
-        """The whole answer. Raises ValueError for a header field with a line break."""
+    def respond(self, status: int, headers: Sequence[Header] = (), body: bytes = b"", *, fields: bytes = b"") -> None:
+        """The whole answer. Raises ValueError for a header field with a line break.
+
+        ``fields``: more header lines, as bytes that the caller answers for, each with its line end.
+        """
         if self.finished:
             return
         head = self.request.method == "HEAD"
         bodiless = status in (204, 304)
         length = first(headers, b"content-length") if head else None
-        fields = field_lines(headers) if length is None else field_lines(headers, keep=b"content-length")
+        if headers:
+            fields += field_lines(headers) if length is None else field_lines(headers, keep=b"content-length")
         if length is None and not bodiless:
             fields += b"content-length: %d\r\n" % len(body)
         self._write_head(status, fields, b"" if head or bodiless else body)
         self._finish()
 
-    def start(self, status: int, headers: Sequence[Header] = (), *, length: int | None = None) -> None:
-        """Begin an answer whose body follows in pieces; ``length`` where its size is known already."""
+    def start(
+        self, status: int, headers: Sequence[Header] = (), *, length: int | None = None, fields: bytes = b""
+    ) -> None:
+        """Begin an answer whose body follows in pieces; ``length`` where its size is known already.
+
+        ``fields``: as in ``respond``.
+        """
         if self.finished:
             return
-        fields = field_lines(headers)
+        if headers:
+            fields += field_lines(headers)
         if length is not None:
             fields += b"content-length: %d\r\n" % length
             self._left = length
@@ -78,21 +90,25 @@ class Exchange:
             self.keep_alive = False  # HTTP/1.0: the body ends with the connection
         self._write_head(status, fields, b"")
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, framed: bytes | None = None) -> None:
         """A piece of the body. Never waits: call ``drain`` between pieces where the amount is not bounded otherwise.
 
+        ``framed``: the same in chunked coding, sent as it is where this answer is in that coding too.
         Raises ValueError beyond the announced length.
         """
         if self.finished or not data:
+            return
+        if self._chunked:
+            if self.request.method != "HEAD":
+                self._connection.write(framed or b"%x\r\n%b\r\n" % (len(data), data))
             return
         assert self.started, "start() comes before write()"
         if self._left is not None:
             if len(data) > self._left:
                 raise ValueError(f"{len(data)} bytes written where {self._left} were left of the announced length")
             self._left -= len(data)
-        if self.request.method == "HEAD":
-            return
-        self._connection.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        if self.request.method != "HEAD":
+            self._connection.write(data)
 
     def finish(self) -> None:
         """The answer is complete. An answer shorter than announced is cut off so that the client notices."""
@@ -127,20 +143,38 @@ class Exchange:
             if self.client_gone:
                 raise ClientGone
 
+    def on_congestion(self, pause: Callable[[], object], resume: Callable[[], object]) -> None:
+        """Call ``pause`` when more waits for the client than ``Limits.write_buffer_bytes``, ``resume`` when it has
+        read enough; for a source that is told rather than one that waits with ``drain``."""
+        self._on_congestion = (pause, resume)
+        if self.congested:
+            pause()
+
     def on_client_gone(self, callback: Callable[[], object]) -> None:
-        """Call it once, at the moment when the client leaves before the answer is complete; now, if it has left."""
+        """Call it once, at the moment when the client leaves before the answer is complete; now, if it has left.
+
+        There is one callback: another one takes its place.
+        """
         if self.client_gone:
             callback()
         else:
-            self._on_client_gone.append(callback)
+            self._on_client_gone = callback
+
+    # The connection's side.
+
+    def congestion(self, congested: bool) -> None:
+        """Tell who asked by ``on_congestion``."""
+        if self._on_congestion is not None:
+            self._on_congestion[0 if congested else 1]()
 
     def client_left(self) -> None:
-        """The connection's side of ``on_client_gone``."""
+        """Tell who asked by ``on_client_gone``."""
         self.client_gone = True
         self.finished = True
         self.keep_alive = False
-        callbacks, self._on_client_gone = self._on_client_gone, []
-        for callback in callbacks:
+        callback, self._on_client_gone = self._on_client_gone, None
+        self._on_congestion = None
+        if callback is not None:
             callback()
 
     def _write_head(self, status: int, fields: bytes, body: bytes) -> None:
@@ -156,4 +190,5 @@ class Exchange:
 
     def _finish(self) -> None:
         self.finished = True
+        self._on_client_gone = self._on_congestion = None  # they may hold on to what holds this
         self._connection.answer_complete(self)

@@ -1,15 +1,15 @@
-"""An answer as it arrives, with bounded memory when its reader is slow."""
+"""An answer as it arrives, for a reader that waits; with bounded memory when it is slow."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
-from headrace.wire.errors import ProtocolError, WireError
+from headrace.wire.errors import ConnectionLost, ProtocolError, WireError
 from headrace.wire.message import Header, first
+from headrace.wire.transfer import Transfer
 
-if TYPE_CHECKING:
-    from headrace.wire.client_connection import ClientConnection
+_BUFFER_BYTES = 256 * 1024
+"""Reading pauses while more than this waits for a slow reader."""
 
 
 class Response:
@@ -18,24 +18,15 @@ class Response:
     Read it to the end or ``close`` it; ``async with`` does the latter.
     """
 
-    __slots__ = (
-        "_buffered",
-        "_connection",
-        "_error",
-        "_pieces",
-        "_waiter",
-        "complete",
-        "headers",
-        "status",
-    )
+    __slots__ = ("_buffered", "_error", "_pieces", "_transfer", "_waiter", "complete", "headers", "status")
 
-    def __init__(self, connection: ClientConnection) -> None:
+    def __init__(self) -> None:
         self.status = 0
         self.headers: list[Header] = []
         """Names in lower case."""
         self.complete = False
         """The whole body has arrived (and may wait to be read)."""
-        self._connection = connection
+        self._transfer: Transfer | None = None
         self._pieces: list[bytes] = []
         self._buffered = 0
         self._error: WireError | None = None
@@ -55,16 +46,12 @@ class Response:
                 raise self._error
             if self.complete:
                 raise StopAsyncIteration
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
+            await self._wait()
         data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces.clear()
         self._buffered = 0
-        if not self.complete:
-            self._connection.resume_reading()
+        if self._transfer is not None and not self.complete:
+            self._transfer.resume()
         return data
 
     async def read(self, limit: int = 16 * 1024 * 1024) -> bytes:
@@ -84,7 +71,10 @@ class Response:
         self._pieces.clear()
         self._buffered = 0
         if not self.complete and self._error is None:
-            self._connection.abandon()
+            self._error = ConnectionLost("closed here")
+            if self._transfer is not None:
+                self._transfer.cancel()
+            self._wake()
 
     async def __aenter__(self) -> Response:
         return self
@@ -92,25 +82,55 @@ class Response:
     async def __aexit__(self, *_: object) -> None:
         self.close()
 
-    # The connection's side.
-
     @property
     def buffered(self) -> int:
         """Bytes that arrived and were not read."""
         return self._buffered
 
-    def arrived(self, pieces: list[bytes], *, complete: bool) -> None:
-        """Body bytes of one read from the socket."""
-        if pieces:
-            self._pieces.append(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-            self._buffered += len(self._pieces[-1])
-        self.complete = complete
+    # The client's side.
+
+    async def begun(self, transfer: Transfer) -> Response:
+        """Itself, when the head is there. Raises WireError. Cancelling it closes the connection."""
+        self._transfer = transfer
+        try:
+            while not self.status:
+                if self._error is not None:
+                    raise self._error
+                await self._wait()
+        except asyncio.CancelledError:
+            self.close()
+            raise
+        return self
+
+    # The reader of a transfer.
+
+    def head(self, status: int, headers: list[Header]) -> None:
+        """See ``transfer.Reader``."""
+        self.status = status
+        self.headers = headers
+        self._wake()
+
+    def body(self, data: bytes, framed: bytes | None, last: bool) -> None:
+        """See ``transfer.Reader``."""
+        if data:
+            self._pieces.append(data)
+            self._buffered += len(data)
+        self.complete = last
+        if self._buffered > _BUFFER_BYTES and not last and self._transfer is not None:
+            self._transfer.pause()
         self._wake()
 
     def failed(self, error: WireError) -> None:
-        """Nothing more will come."""
+        """See ``transfer.Reader``."""
         self._error = error
         self._wake()
+
+    async def _wait(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -85,12 +85,16 @@ class ServerConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         self.write_paused = True
         self._deadline = self._server.now() + self._server.limits.stall_timeout_s
+        if self._exchange is not None:
+            self._exchange.congestion(True)
 
     def resume_writing(self) -> None:
         self.write_paused = False
         if self._phase == "answer":
             self._deadline = None
         self._wake_writer()
+        if self._exchange is not None:
+            self._exchange.congestion(False)
         if self._exchange is None:
             self._advance()
 

@@ -1,0 +1,111 @@
+"""Bodies in chunked coding (RFC 9112 7.1), decoded so that they can also be passed on as they came.
+
+A *chunk* here is HTTP's: a size line, that many bytes, and a line end. Strict, because a proxy that forwards framing
+which it has read otherwise than the next reader will has been made a tool of somebody.
+"""
+
+from __future__ import annotations
+
+import re
+
+from headrace.wire.errors import ProtocolError
+
+_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,12})([ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
+_SIZE_LINE_BYTES = 256
+_TRAILER_BYTES = 64 * 1024
+
+_sizes: dict[bytes, int] = {}
+"""Size lines that were read before: events of one stream differ little in size."""
+_KNOWN_SIZES = 4096
+
+
+class ChunkedDecoder:
+    """``feed`` reads until ``complete``."""
+
+    __slots__ = ("_held", "_left", "_plain", "_state", "_trailer_bytes", "complete", "surplus")
+
+    def __init__(self) -> None:
+        self.complete = False
+        self.surplus = b""
+        """What came after the end."""
+        self._state = "size"
+        """What comes next: ``size``, ``data``, ``end`` (of the data), ``trailer``."""
+        self._left = 0
+        """Of the chunk's data."""
+        self._held = b""
+        """The beginning of a line."""
+        self._plain = True
+        """No size line of this read had an extension."""
+        self._trailer_bytes = 0
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
+        """The body's bytes in a read; and the same as they came, where they are whole chunks. Raises ProtocolError."""
+        end = data.find(b"\r\n", 0, 12)
+        if self._state == "size" and not self._held:
+            size = _sizes.get(data[:end])
+            if size is not None and len(data) == end + size + 4 and data.endswith(b"\r\n"):
+                return data[end + 2 : -2], data  # one event in one read: nearly always so
+        return self._feed(data)
+
+    def _feed(self, data: bytes) -> tuple[bytes, bytes | None]:
+        whole = self._state == "size" and not self._held
+        if self._held:
+            data, self._held = self._held + data, b""
+        self._plain = True
+        pieces: list[bytes] = []
+        at = whole_to = 0
+        while at < len(data) and not self.complete:
+            if self._state == "data":
+                piece = data[at : at + self._left]
+                pieces.append(piece)
+                at += len(piece)
+                self._left -= len(piece)
+                if not self._left:
+                    self._state = "end"
+                continue
+            line_end = data.find(b"\r\n", at)
+            if line_end < 0:
+                self._hold(data[at:])
+                break
+            line, at = data[at:line_end], line_end + 2
+            if self._state == "size":
+                self._left = self._size(line)
+                self._state = "data" if self._left else "trailer"
+            elif self._state == "end":
+                if line:
+                    raise ProtocolError("a chunk of the answer's body does not end where it should")
+                self._state = "size"
+                whole_to = at
+            elif line:
+                self._trailer_bytes += len(line)
+                self._check_trailer(self._trailer_bytes)
+            else:
+                self.complete = True
+                self.surplus = data[at:]
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if whole and body and self._plain and self._state in ("size", "trailer"):
+            return body, data[:whole_to]
+        return body, None
+
+    def _hold(self, beginning: bytes) -> None:
+        if self._state == "end" and beginning != b"\r":
+            raise ProtocolError("a chunk of the answer's body does not end where it should")
+        if self._state == "size" and len(beginning) > _SIZE_LINE_BYTES:
+            raise ProtocolError("malformed size line in the answer's chunked coding")
+        self._check_trailer(self._trailer_bytes + len(beginning))
+        self._held = beginning
+
+    def _check_trailer(self, size: int) -> None:
+        if size > _TRAILER_BYTES:
+            raise ProtocolError(f"the trailer of the answer exceeds {_TRAILER_BYTES} bytes")
+
+    def _size(self, line: bytes) -> int:
+        match = _SIZE_LINE.fullmatch(line)
+        if match is None or len(line) > _SIZE_LINE_BYTES:
+            raise ProtocolError("malformed size line in the answer's chunked coding")
+        size = int(match[1], 16)
+        if match[2] is not None:
+            self._plain = False  # an extension is between two neighbours, and goes no further
+        elif size and len(_sizes) < _KNOWN_SIZES and len(line) < 9:
+            _sizes[line] = size
+        return size
