@@ -152,6 +152,19 @@ def test_writing_goes_on_when_there_is_room_again(tmp_path: Path) -> None:
     assert sequences_read(tmp_path) == [0, 2]
 
 
+def test_a_probe_finds_out_whether_there_is_room_and_leaves_nothing(tmp_path: Path) -> None:
+    writer = Writer(tmp_path, "w")
+    writer.append(progress(0))
+    with files_limited_to(writer_module.PROBE_BYTES), pytest.raises(JournalError, match="File too large"):
+        writer.probe()  # a part of it fits
+    writer.probe()
+    assert sequences_read(tmp_path) == [0]
+    assert read(tmp_path, "w", Position()).torn_bytes == 0
+    writer.append(progress(1))
+    writer.close()
+    assert sequences_read(tmp_path) == [0, 1]
+
+
 def test_a_half_record_that_cannot_be_taken_back_damages_only_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

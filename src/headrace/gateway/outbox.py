@@ -11,6 +11,8 @@ import asyncio
 import logging
 from collections import deque
 
+import msgspec
+
 from headrace.gateway.snapshot import JournalTick
 from headrace.journal.records import Progress, Rejected, Reserved, Settled
 from headrace.journal.writer import JournalError, Writer
@@ -97,10 +99,9 @@ class Outbox:
         try:
             self._flush()
         except JournalError as error:
-            fields = {"reason": str(error), "lost": len(self._kept)}
-            log.critical(
-                "records of requests that have ended are lost: the disk refused them", extra={"fields": fields}
-            )
+            for record in self._kept:
+                fields = {"reason": str(error), "record": msgspec.to_builtins(record)}
+                log.critical("the end of a request is not in the journal, but only here", extra={"fields": fields})
         self._writer.close()
 
     def _keep(self, record: Settled | Rejected) -> None:

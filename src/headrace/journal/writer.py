@@ -11,7 +11,6 @@ The newest file is locked for as long as its writer lives; that is how a reader 
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import logging
 import os
@@ -86,10 +85,11 @@ class Writer:
         try:
             if self._must_rotate:
                 self._rotate()
-            written = os.write(self._fd, bytes(PROBE_BYTES))
-            self._take_back(written)
-            if written < PROBE_BYTES:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            piece = bytes(PROBE_BYTES)
+            written = os.write(self._fd, piece)
+            if written != PROBE_BYTES:
+                self._write_rest(piece, written)
+            self._take_back(PROBE_BYTES)
         except OSError as error:
             raise JournalError(f"cannot write the journal: {error.strerror or error}") from error
 
