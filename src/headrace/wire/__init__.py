@@ -4,6 +4,7 @@ Comes in: bytes of strangers. Goes out: complete requests to a handler, answers 
 It knows nothing of tokens, keys or JSON, and imports nothing of the project.
 
 - ``server``: ``Server`` and what a handler sees, ``Exchange``.
+- ``limits``, ``tls``: what a server takes, and how it is encrypted.
 - ``client``: ``Client``, the ``Response`` it returns, and its errors.
 - ``sse``: borders of events.
 """

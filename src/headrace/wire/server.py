@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
+import ssl
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from headrace.wire.exchange import ClientGone, Exchange
+from headrace.wire.limits import Limits
 from headrace.wire.message import Header
-from headrace.wire.request_parser import Limits
 from headrace.wire.server_connection import ServerConnection, answer_handler_error
+from headrace.wire.tls_listener import TlsListener
 
 __all__ = ["ClientGone", "Exchange", "Handler", "Limits", "OnError", "Server"]
 
@@ -19,6 +22,13 @@ Handler = Callable[[Exchange], Coroutine[Any, Any, None] | None]
 
 OnError = Callable[[Exchange | None, int, str], tuple[list[Header], bytes]]
 """Headers and body of an answer that the server itself must give: (exchange or None, status, reason)."""
+
+BACKLOG = 2048
+"""Connections that wait to be accepted."""
+TLS_END_S = 5.0
+"""For a client's part in the end of TLS."""
+
+log = logging.getLogger(__name__)
 
 
 def plain_error(exchange: Exchange | None, status: int, reason: str) -> tuple[list[Header], bytes]:
@@ -36,11 +46,11 @@ class Server:
         self.in_flight = 0
         """Exchanges whose answer is not complete or whose handler still runs."""
         self._handler = handler
-        self._listeners: list[asyncio.Server] = []
+        self._listeners: list[asyncio.Server | TlsListener] = []
         self._connections: set[ServerConnection] = set()
+        self._handshakes: dict[ServerConnection, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._drained = asyncio.Event()
         self._sweeper: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._sweep_s = min(1.0, self.limits.shortest_timeout_s / 4)  # one timer for all is cheaper than one each
@@ -52,21 +62,26 @@ class Server:
         port: int | None = None,
         sock: socket.socket | None = None,
         path: str | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """Serve on exactly one of a TCP port (0: any free one), an inherited listening socket, or a Unix socket path.
 
-        Raises OSError where that is taken.
+        ``tls``: of a TCP socket. Raises OSError where the address is taken.
         """
         if sum(way is not None for way in (port, sock, path)) != 1:
             raise ValueError("listen on exactly one of port, sock and path")
+        listener: asyncio.Server | TlsListener
         if path is not None:
-            listener = await self._loop.create_unix_server(self._connect, path, backlog=1024)
+            listener = await self._loop.create_unix_server(self._connect, path, backlog=BACKLOG)
         elif sock is not None and sock.family == socket.AF_UNIX:
-            listener = await self._loop.create_unix_server(self._connect, sock=sock, backlog=1024)
+            listener = await self._loop.create_unix_server(self._connect, sock=sock, backlog=BACKLOG)
+        elif tls is not None:
+            bound = sock if sock is not None else socket.create_server((host, port or 0), backlog=BACKLOG)
+            listener = TlsListener(bound, lambda accepted: self._secure(accepted, tls))
         elif sock is not None:
-            listener = await self._loop.create_server(self._connect, sock=sock, backlog=1024)
+            listener = await self._loop.create_server(self._connect, sock=sock, backlog=BACKLOG)
         else:
-            listener = await self._loop.create_server(self._connect, host, port, backlog=1024)
+            listener = await self._loop.create_server(self._connect, host, port, backlog=BACKLOG)
         self._listeners.append(listener)
         if self._sweeper is None:
             self._sweep()
@@ -82,7 +97,8 @@ class Server:
 
     @property
     def connections(self) -> int:
-        return len(self._connections)
+        """Open, those in their TLS handshake included."""
+        return len(self._connections) + len(self._handshakes)
 
     def close_listener(self) -> None:
         """Take no new connection; those open go on."""
@@ -90,19 +106,28 @@ class Server:
             listener.close()
         self._listeners.clear()
 
-    async def drain(self, deadline_s: float) -> int:
-        """Finish the exchanges in flight, each with ``Connection: close``; idle connections close now.
+    async def drain(self, deadline_s: float, *, last_request_s: float = 0.0) -> int:
+        """Finish what is being received or answered, each answer with ``Connection: close``, and close the rest.
+
+        ``last_request_s``: how long an idle connection stays open for a request that may be on its way. A client whose
+        connection closes just as it sends cannot know whether it was heard.
 
         After ``deadline_s`` the rest is cut: connections aborted, handlers cancelled. Returns how many exchanges were.
         """
         self.draining = True
-        for connection in list(self._connections):
-            connection.close_if_idle()
+        if last_request_s:
+            closing = self._loop.call_later(last_request_s, self._close_idle)
+        else:
+            closing = None
+            self._close_idle()
+        self._note_drained()
         try:
             async with asyncio.timeout(deadline_s):
-                await self._idle.wait()
+                await self._drained.wait()
         except TimeoutError:
             pass
+        if closing is not None:
+            closing.cancel()
         cut = self.in_flight
         await self.close()
         return cut
@@ -116,10 +141,11 @@ class Server:
             self._sweeper = None
         for connection in list(self._connections):
             connection.shut()
-        for task in list(self._tasks):
+        tasks = (*self._tasks, *self._handshakes.values())
+        for task in tasks:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        if tasks:
+            await asyncio.wait(tasks)
 
     # The connections' side.
 
@@ -128,15 +154,17 @@ class Server:
 
     def admits(self, connection: ServerConnection) -> bool:
         """Count the connection in; False beyond the limit."""
+        self._handshakes.pop(connection, None)
         self._connections.add(connection)
-        return len(self._connections) <= self.limits.connections
+        return self.connections <= self.limits.connections
 
     def forget(self, connection: ServerConnection) -> None:
         self._connections.discard(connection)
+        if self.draining:
+            self._note_drained()
 
     def handle(self, exchange: Exchange) -> None:
         self.in_flight += 1
-        self._idle.clear()
         try:
             coroutine = self._handler(exchange)
         except Exception as error:
@@ -152,8 +180,8 @@ class Server:
 
     def exchange_over(self) -> None:
         self.in_flight -= 1
-        if not self.in_flight:
-            self._idle.set()
+        if self.draining:
+            self._note_drained()
 
     async def _run(self, exchange: Exchange, coroutine: Coroutine[Any, Any, None]) -> None:
         error: BaseException | None = None
@@ -174,6 +202,40 @@ class Server:
 
     def _connect(self) -> ServerConnection:
         return ServerConnection(self)
+
+    def _secure(self, sock: socket.socket, context: ssl.SSLContext) -> None:
+        """Bring up TLS on a connection, counted from now on."""
+        if self.connections >= self.limits.connections:
+            sock.close()  # to be told 503 it would have to shake hands first
+            return
+        connection = ServerConnection(self)
+        self._handshakes[connection] = self._loop.create_task(self._shake_hands(connection, sock, context))
+
+    async def _shake_hands(self, connection: ServerConnection, sock: socket.socket, context: ssl.SSLContext) -> None:
+        try:
+            await self._loop.connect_accepted_socket(
+                lambda: connection,
+                sock,
+                ssl=context,
+                ssl_handshake_timeout=self.limits.handshake_timeout_s,
+                ssl_shutdown_timeout=TLS_END_S,
+            )
+        except OSError as error:  # ssl.SSLError is one too: no TLS, none that both speak, or not in time
+            log.debug("no TLS handshake", extra={"fields": {"reason": str(error)}})
+        finally:
+            self._handshakes.pop(connection, None)
+            if self.draining:
+                self._note_drained()
+
+    def _close_idle(self) -> None:
+        for handshake in list(self._handshakes.values()):
+            handshake.cancel()
+        for connection in list(self._connections):
+            connection.close_if_idle()
+
+    def _note_drained(self) -> None:
+        if not (self.in_flight or self._connections or self._handshakes):
+            self._drained.set()
 
     def _sweep(self) -> None:
         now = self._loop.time()

@@ -62,7 +62,7 @@ class ServerConnection(asyncio.Protocol):
                 self._transport.abort()
             return
         self._parser.feed(data)
-        if self._exchange is None:
+        if self._exchange is None and not self.write_paused:
             self._advance()
         elif self._parser.buffered > _READ_AHEAD_BYTES and not self._reading_paused and self._transport is not None:
             self._reading_paused = True
@@ -96,7 +96,7 @@ class ServerConnection(asyncio.Protocol):
         if self._exchange is not None:
             self._exchange.congestion(False)
         if self._exchange is None:
-            self._advance()
+            self._go_on()
 
     # The exchange's side.
 
@@ -123,11 +123,8 @@ class ServerConnection(asyncio.Protocol):
         if not exchange.keep_alive or self._server.draining:
             self._transport.close()
             return
-        if self._reading_paused:
-            self._reading_paused = False
-            self._transport.resume_reading()
         if not self._advancing:
-            self._advance()
+            self._go_on()
 
     def abort_exchange(self, exchange: Exchange) -> None:
         self._exchange = None
@@ -152,15 +149,16 @@ class ServerConnection(asyncio.Protocol):
             self.abort()
 
     def close_if_idle(self) -> None:
-        if self._exchange is None and self._phase != "lingering" and self._transport is not None:
+        """Close it unless a request is being received or answered."""
+        if self._exchange is None and self._phase in ("idle", "answer") and self._transport is not None:
             self._transport.close()
 
     def shut(self) -> None:
         """Cut what is in progress, close what is not; an answer that is complete still goes out."""
         if self._exchange is not None or self._phase == "lingering":
             self.abort()
-        else:
-            self.close_if_idle()
+        elif self._transport is not None:
+            self._transport.close()
 
     def abort(self) -> None:
         self._leave()
@@ -168,6 +166,15 @@ class ServerConnection(asyncio.Protocol):
             self._transport.abort()
 
     # Inside.
+
+    def _go_on(self) -> None:
+        """After an answer, or once the client has read enough of it."""
+        if self.write_paused or self._transport is None:
+            return
+        self._advance()
+        if self._reading_paused and self._exchange is None and self._transport is not None:
+            self._reading_paused = False
+            self._transport.resume_reading()
 
     def _advance(self) -> None:
         """Take requests from the buffer, as long as each is answered at once."""
@@ -216,7 +223,8 @@ class ServerConnection(asyncio.Protocol):
         fields = field_lines(headers) + b"content-length: %d\r\nconnection: close\r\n" % len(body)
         transport.write(b"%b%b%b\r\n%b" % (status_line(refusal.status), date_line(), fields, body))
         self._enter("lingering")
-        transport.write_eof()
+        if transport.can_write_eof():  # TLS has no half-closed connections; there the client closes, or the time is up
+            transport.write_eof()
 
     def _leave(self) -> None:
         """The client is gone: tell the exchange in progress, at once."""
