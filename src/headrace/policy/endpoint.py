@@ -2,24 +2,22 @@
 
 ``EndpointCore`` joins the limiter, the fair queue and the routing. The gateway and the simulator drive the same
 object: they tell it what happened, with the time, and do what it answers. After every event that may let something go
-(``arrive``, ``settle``, ``leave``, ``requeue``, ``set_replicas``, ``configure``, and ``replica_answered`` where it says
-so), and at ``wake_at``, call ``decide``.
+(``arrive``, ``settle``, ``leave``, ``requeue``, ``set_replicas``, ``configure``; ``stream`` and ``replica_answered``
+where they say so), and at ``wake_at``, call ``decide``.
 
-Which answer a request gets that was not served before its deadline: suppose that a slot had been free at every
-instant since it arrived. If the limiter would still not have let it through, behind what was admitted since and what
-was told 503 since, the range itself had no room: 429. Otherwise the range had room and the replicas did not: 503. So a
-request that waited for slots of a range larger than what runs is never told that it asked for too much, and of those
-that are late together as many are told 503 as the range could have served.
-
-What counts as offered work: every request once, at its arrival, by its estimate, whether it is served, refused or
-leaves; its settlement corrects the counter by (exact - estimate), so the counter can also go down, by a correction.
-A request that never ran keeps its estimate: it was demand. A retry that the client marks as such is not demand again.
+Which answer a request gets that was not served before its deadline: suppose that a slot had always been free, and
+requests were let through in the order of their arrival. If the limiter would not have come to it before its deadline,
+the range itself had no room: 429. Otherwise the range had room and the replicas did not: 503. So a request that waited
+for slots of a range larger than what runs is never told that it asked for too much, and of those that are late together
+as many are told 503 as the range could have served. The limiter of that other world is charged at every arrival.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from headrace.policy.counters import Counters
+from headrace.policy.deadlines import Deadlines
 from headrace.policy.limiter import Limiter
 from headrace.policy.prediction import OutputPrediction
 from headrace.policy.queueing import Band, FairQueue, Waiting
@@ -51,10 +49,10 @@ class _Request(Waiting, kw_only=True, eq=False):
 
     ask: Ask
     weights: Weights
-    unpaid_then: float
-    """The limiter's debt when it arrived, less all that it had charged and all work that had been told 503."""
     input_tokens: int
     """Best known."""
+    range_had_room: bool = False
+    """The limiter would have come to it before its deadline, had a slot always been free."""
     reserved: float = 0.0
     """Charged for it so far, top-ups included; not zero in the queue only after the loss of its replica."""
     output_tokens: int = 0
@@ -68,36 +66,31 @@ class EndpointCore:
     def __init__(self, terms: Terms, now: float) -> None:
         self.terms = terms
         self._limiter = Limiter(terms.rate, terms.burst, now)
+        self._unhindered = Limiter(terms.rate, terms.burst, now)
+        """The limiter as it would be if a slot had always been free."""
         self._queue: FairQueue[_Request] = FairQueue()
         self._flights: dict[str, _Request] = {}
         self._replicas = Replicas()
         self._prediction = OutputPrediction()
-        self._ready_since = now
-        """When the first replica became ready after a time without."""
-        self._lost_at: float | None = None
-        """When the last ready replica went."""
-        self._told_503_work = 0.0
+        self._deadlines = Deadlines(now)
+        self._counters = Counters()
         self._in_flight_work = 0.0
-        self._arrivals = self._dispatched = self._completed = self._rejected = self._abandoned = self._failed = 0
-        self._offered_work = self._served_work = 0.0
-        self._input_tokens = self._output_tokens = 0
+        self._displaced: list[Dispatch | Refuse] = []
+        """Refusals of requests whose place in the queue went to another key; the next ``decide`` gives them out."""
 
     # -- what is told to it -------------------------------------------------------------------------------------------
 
     def configure(self, now: float, terms: Terms) -> None:
         """Another config version. Debt and queue stay; what has arrived keeps the weights it arrived under."""
         if (terms.rate, terms.burst) != (self.terms.rate, self.terms.burst):
-            self._limiter.configure(now, terms.rate, terms.burst)
+            for limiter in (self._limiter, self._unhindered):
+                limiter.configure(now, terms.rate, terms.burst)
         self.terms = terms
 
     def set_replicas(self, now: float, replicas: Iterable[ReplicaState]) -> None:
         """The replicas that are ready or draining. One that is gone from the list keeps its requests until settled."""
-        was_ready = bool(self._replicas.ready)
         self._replicas.update(replicas)
-        if self._replicas.ready and not was_ready:
-            self._ready_since = now
-        if was_ready and not self._replicas.ready:
-            self._lost_at = now
+        self._deadlines.set_ready(now, bool(self._replicas.ready))
 
     def block(self, now: float, replica: str, until: float) -> None:
         """Send nothing to the replica before ``until``; ``now`` ends a block."""
@@ -124,18 +117,18 @@ class EndpointCore:
 
     def spilled(self, now: float, ask: Ask) -> None:
         """A request that was routed here goes to another served entity, as it does not fit: it was demand here too."""
-        self._count_arrival(ask, self._estimate(ask))
+        self._counters.arrived(self._estimate(ask), retry=ask.retry)
 
     def arrive(self, now: float, ask: Ask) -> Refuse | None:
         """A request has come: it waits (None; ask ``decide``), or it is refused at once.
 
         Raises ValueError where a request with its id waits or is in flight.
         """
-        queue, limiter, terms, rid = self._queue, self._limiter, self.terms, ask.rid
+        queue, terms, rid = self._queue, self.terms, ask.rid
         if rid in self._flights or rid in queue:
             raise ValueError(f"request {rid} waits or is in flight already")
         work = self._estimate(ask)
-        self._count_arrival(ask, work)
+        self._counters.arrived(work, retry=ask.retry)
         request = _Request(
             rid,
             ask.key,
@@ -145,30 +138,44 @@ class EndpointCore:
             ask.weight,
             ask=ask,
             weights=terms.weights,
-            unpaid_then=limiter.debt(now) - limiter.charged - self._told_503_work,
             input_tokens=ask.input_tokens,
         )
-        if len(queue) >= terms.max_queue:
-            return self._refuse(now, request, "queue_full")
         if terms.overload == "reject" and not self._fits_at_once(now, work):
             return self._refuse(now, request, "reject")
+        if len(queue) >= terms.max_queue:
+            displaced = queue.displaced_by(request)
+            if displaced is None:
+                return self._refuse(now, request, "queue_full")
+            queue.remove(displaced.rid)
+            self._displaced.append(self._refuse(now, displaced, "queue_full"))
+        unhindered = self._unhindered
+        if unhindered.ready_in(now, work) <= terms.queue_deadline_s:
+            request.range_had_room = True
+            unhindered.charge(now, work)
         queue.push(request)
         return None
 
-    def stream(self, now: float, rid: str, input_tokens: int | None, output_tokens: int) -> None:
+    def stream(self, now: float, rid: str, input_tokens: int | None, output_tokens: int) -> bool:
         """A stream has come this far (``output_tokens`` since its beginning). Charges what outruns its reservation.
 
-        Raises KeyError where the request is not in flight.
+        True where that may have made another request the head: ask ``decide``. Raises KeyError where the request is
+        not in flight.
         """
         request = self._flights[rid]
         if input_tokens is not None:
             request.input_tokens = input_tokens
-        self._output_tokens += output_tokens - request.output_tokens
+        self._counters.output_tokens += output_tokens - request.output_tokens
         request.output_tokens = output_tokens
         excess = request.weights.work(request.input_tokens, 0, output_tokens) - request.reserved
-        if excess > 0:
-            self._limiter.charge(now, excess)
-            self._charge(request, excess)
+        if excess <= 0:
+            return False
+        self._limiter.charge(now, excess)
+        self._queue.charge(request, excess)
+        request.reserved += excess
+        self._in_flight_work += excess
+        if request.load is not None:
+            request.load.outstanding_work += excess
+        return bool(self._queue)
 
     def settle(self, now: float, rid: str, *, new: int, cached: int, out: int, outcome: Outcome) -> float:
         """A request has ended, with this usage in tokens. Frees its slot; returns its exact work.
@@ -178,21 +185,16 @@ class EndpointCore:
         request = self._flights.pop(rid)
         work = request.weights.work(new, cached, out)
         self._limiter.settle(now, request.reserved, work)
-        self._charge(request, work - request.reserved)
+        self._unhindered.settle(now, request.work if request.range_had_room else 0.0, work)
+        self._queue.charge(request, work - request.reserved)
         self._release(request, failed=outcome in ("engine_failed", "engine_error", "timeout"))
-        self._offered_work += work - request.work
-        self._served_work += work
-        self._input_tokens += new + cached
-        self._output_tokens += out - request.output_tokens
-        if outcome in ("ok", "refused"):
-            self._completed += 1
+        counters = self._counters
+        counters.settled(request.work, work, outcome)
+        counters.input_tokens += new + cached
+        counters.output_tokens += out - request.output_tokens
         if outcome == "ok":
             ask = request.ask
             self._prediction.observe(ask.key, out, ask.max_output, self.terms.default_max_tokens)
-        elif outcome == "client_gone":
-            self._abandoned += 1
-        elif outcome != "refused":
-            self._failed += 1
         return work
 
     def leave(self, now: float, rid: str) -> bool:
@@ -201,7 +203,7 @@ class EndpointCore:
         if request is None:
             return False
         self._give_back(now, request)
-        self._abandoned += 1
+        self._counters.abandoned += 1
         return True
 
     def requeue(self, now: float, rid: str) -> None:
@@ -211,7 +213,7 @@ class EndpointCore:
         """
         request = self._flights.pop(rid)
         self._release(request, failed=True)
-        self._output_tokens -= request.output_tokens
+        self._counters.output_tokens -= request.output_tokens
         request.output_tokens = 0
         self._queue.push_returned(request)
 
@@ -223,7 +225,7 @@ class EndpointCore:
         The head waits for a slot and for its room, and nobody overtakes it. A request that can be sent at its very
         deadline is sent; one that is refused may have been the head, for which others waited.
         """
-        decisions: list[Dispatch | Refuse] = []
+        decisions, self._displaced = self._displaced, []
         queue = self._queue
         while (head := queue.head()) is not None:
             load = self._admit(now, head)
@@ -231,7 +233,7 @@ class EndpointCore:
                 decisions.append(self._send(now, head, load))
                 continue
             late = queue.oldest()
-            if late is None or self._deadline(late) > now:
+            if late is None or self._deadlines.of(late.arrived, self.terms) > now:
                 break
             queue.remove(late.rid)
             decisions.append(self._refuse(now, late, self._late_reason(now, late)))
@@ -242,7 +244,7 @@ class EndpointCore:
         head, oldest = self._queue.head(), self._queue.oldest()
         if head is None or oldest is None:
             return None
-        wake = self._deadline(oldest)
+        wake = self._deadlines.of(oldest.arrived, self.terms)
         slot = self._replicas.slot_at(now)
         if slot is not None:
             room = now if head.reserved else self._limiter.ready_at(now, head.work)
@@ -260,18 +262,18 @@ class EndpointCore:
 
     def observe(self, now: float) -> Observation:
         """Counters and gauges at ``now``."""
-        oldest = self._queue.oldest()
+        oldest, counters = self._queue.oldest(), self._counters
         return Observation(
-            arrivals=self._arrivals,
-            offered_work=self._offered_work,
-            dispatched=self._dispatched,
-            served_work=self._served_work,
-            input_tokens=self._input_tokens,
-            output_tokens=self._output_tokens,
-            completed=self._completed,
-            rejected=self._rejected,
-            abandoned=self._abandoned,
-            failed=self._failed,
+            arrivals=counters.arrivals,
+            offered_work=counters.offered_work,
+            dispatched=counters.dispatched,
+            served_work=counters.served_work,
+            input_tokens=counters.input_tokens,
+            output_tokens=counters.output_tokens,
+            completed=counters.completed,
+            rejected=counters.rejected,
+            abandoned=counters.abandoned,
+            failed=counters.failed,
             queued=len(self._queue),
             queued_work=self._queue.work + self._queue.returned_work,
             oldest_wait_s=now - oldest.arrived if oldest else 0.0,
@@ -291,11 +293,6 @@ class EndpointCore:
         predicted = ask.predicted_output if ask.predicted_output < ask.max_output else ask.max_output
         return self.terms.weights.work(ask.input_tokens, 0, predicted)
 
-    def _count_arrival(self, ask: Ask, work: float) -> None:
-        self._arrivals += 1
-        if not ask.retry:
-            self._offered_work += work
-
     def _admit(self, now: float, head: _Request) -> Load | None:
         """The replica that the head goes to, where it has a slot and room; the room is then reserved."""
         prefix = head.ask.prefix
@@ -305,7 +302,7 @@ class EndpointCore:
             return load
         if not self._limiter.reserve(now, head.work):
             return None
-        self._dispatched += 1
+        self._counters.dispatched += 1
         return load
 
     def _send(self, now: float, request: _Request, load: Load) -> Dispatch:
@@ -316,14 +313,6 @@ class EndpointCore:
         self._in_flight_work += reserved
         self._flights[request.rid] = request
         return Dispatch(request.rid, load.id, reserved, now - request.arrived)
-
-    def _charge(self, request: _Request, work: float) -> None:
-        """A request in flight is now known to weigh ``work`` more (less, where negative)."""
-        request.reserved += work
-        self._in_flight_work += work
-        self._queue.charge(request, work)
-        if request.load is not None:
-            request.load.outstanding_work += work
 
     def _release(self, request: _Request, *, failed: bool) -> None:
         """Free the slot of a request that is no longer in flight."""
@@ -340,15 +329,6 @@ class EndpointCore:
             self._queue.charge(request, -request.reserved)
             request.reserved = 0.0
 
-    def _deadline(self, request: _Request) -> float:
-        """Without a ready replica a request waits for a cold start. Those held so long get the queue's deadline from
-        the moment the first replica is ready; but nobody waits longer than the larger of the two limits."""
-        terms = self.terms
-        if not self._replicas.ready:
-            return request.arrived + terms.cold_start_deadline_s
-        longest = request.arrived + max(terms.cold_start_deadline_s, terms.queue_deadline_s)
-        return min(longest, max(request.arrived, self._ready_since) + terms.queue_deadline_s)
-
     def _fits_at_once(self, now: float, work: float) -> bool:
         """Under ``reject``: no wait but that for a cold start, which is not overload."""
         if not self._replicas.ready:
@@ -358,35 +338,29 @@ class EndpointCore:
     def _late_reason(self, now: float, request: _Request) -> Reason:
         """Why a request was not served before its deadline; see the module."""
         if not self._replicas.ready:
-            lost = self._lost_at is not None and self._lost_at >= request.arrived
-            return "no_replica" if lost else "cold_start"
+            return self._deadlines.unready_reason(request.arrived)
         if self._replicas.all_blocked(now):
             return "no_replica"
         if request.reserved:
             return "deadline"  # the range had room for it once already
-        limiter = self._limiter
-        paid = limiter.rate * (now - request.arrived)
-        debt = request.unpaid_then + limiter.charged + self._told_503_work - paid
-        return "rate" if debt + min(request.work, limiter.burst) > limiter.burst else "deadline"
+        return "deadline" if request.range_had_room else "rate"
 
     def _refuse(self, now: float, request: _Request, reason: Reason) -> Refuse:
         """The answer to a request that is not waiting (any more)."""
         self._give_back(now, request)
-        self._rejected += 1
+        self._counters.rejected += 1
         work, ahead, terms, replicas = request.work, self._queue.work, self.terms, self._replicas
         room = room_in(now, work, ahead, terms, self._limiter)
         slot = slot_in(now, ahead, terms, replicas) if replicas.ready else NO_REPLICA_RETRY_S
-        refused = refuse(
+        return refuse(
             request.ask,
             work,
             reason,
             waited=now - request.arrived,
             queued=len(self._queue),
+            own=self._queue.waiting(request.band, request.key),
             ahead=ahead,
             free=max(0.0, terms.burst - self._limiter.debt(now)),
             retry=max(SOONEST_RETRY_S, room, slot),
             terms=terms,
         )
-        if refused.status == 503:
-            self._told_503_work += work
-        return refused

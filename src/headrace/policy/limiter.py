@@ -20,15 +20,13 @@ for a rounding of floats. It moves the test, not the charge, so it does not add 
 class Limiter:
     """Work in reference tokens against a rate in reference tokens/s. Times are seconds on any one clock."""
 
-    __slots__ = ("_tat", "burst", "charged", "rate")
+    __slots__ = ("_tat", "burst", "rate")
 
     def __init__(self, rate: float, burst: float, now: float) -> None:
         if rate <= 0 or burst <= 0:
             raise ValueError(f"rate and burst must be positive, not {rate} and {burst}")
         self.rate = rate
         self.burst = burst
-        self.charged = 0.0
-        """All work charged, less all that was given back."""
         self._tat = now
 
     def configure(self, now: float, rate: float, burst: float) -> None:
@@ -42,7 +40,7 @@ class Limiter:
 
     def debt(self, now: float) -> float:
         """Reference tokens by which admitted work is ahead of the rate; above ``burst`` nothing is admitted."""
-        return max(0.0, (self._tat - now) * self.rate)
+        return (self._tat - now) * self.rate if self._tat > now else 0.0
 
     def ready_at(self, now: float, work: float, ahead: float = 0.0) -> float:
         """The instant from which ``reserve(work)`` succeeds if, but for ``ahead`` before it, nothing else is charged.
@@ -50,7 +48,7 @@ class Limiter:
         Work larger than the burst is let through when there is no debt at all, as it could not be otherwise.
         """
         start = self._tat if self._tat > now else now
-        return start + (ahead + min(work, self.burst) - self.burst) / self.rate
+        return start + (ahead + (work if work < self.burst else self.burst) - self.burst) / self.rate
 
     def ready_in(self, now: float, work: float, ahead: float = 0.0) -> float:
         """Seconds from ``now`` to ``ready_at``; 0 where there is room already."""
@@ -68,14 +66,13 @@ class Limiter:
 
     def charge(self, now: float, work: float) -> None:
         """Charge ``work`` whether there is room or not: the top-up of a stream that was admitted."""
-        self._tat = max(self._tat, now) + work / self.rate
-        self.charged += work
+        start = self._tat if self._tat > now else now
+        self._tat = start + work / self.rate
 
     def refund(self, now: float, work: float) -> None:
         """Give back ``work``. The balance never rises above the burst: a TAT in the past counts as ``now`` everywhere,
         so with no debt left the rest is lost."""
         self._tat -= work / self.rate
-        self.charged -= work
 
     def settle(self, now: float, reserved: float, exact: float) -> None:
         """Replace what was charged for a request by what it turned out to be."""

@@ -14,6 +14,7 @@ from typing import Generic, Literal, TypeVar
 
 import msgspec
 
+from headrace.policy.places import Places
 from headrace.policy.virtual_counters import VirtualCounters
 
 Band = Literal["priority", "default", "flex"]
@@ -41,12 +42,13 @@ E = TypeVar("E", bound=Waiting)
 class _BandQueue(Generic[E]):
     """The waiting requests of one band: by key, and of a key in the order of arrival."""
 
-    __slots__ = ("counters", "keys", "weight")
+    __slots__ = ("counters", "keys", "places", "weight")
 
     def __init__(self, weight: float) -> None:
         self.weight = weight
         self.keys: dict[str, OrderedDict[str, E]] = {}
         self.counters = VirtualCounters()
+        self.places = Places()
 
     def head(self) -> E | None:
         key = self.counters.first()
@@ -81,13 +83,8 @@ class FairQueue(Generic[E]):
         return rid in self._entries or rid in self._returned
 
     def push(self, entry: E) -> None:
-        """Behind the other requests of its key; ``arrived`` is never before that of the last one pushed.
-
-        Raises ValueError where its id waits already.
-        """
+        """Behind the other requests of its key. Its id does not wait yet, and it arrived after all that was pushed."""
         entries = self._entries
-        if entry.rid in self:
-            raise ValueError(f"request {entry.rid} waits already")
         if not entries:
             self._alone = entry
         else:
@@ -99,12 +96,7 @@ class FairQueue(Generic[E]):
         self.work += entry.work
 
     def push_returned(self, entry: E) -> None:
-        """Ahead of everything: a request that was served already, and charged, and lost its replica.
-
-        Raises ValueError where its id waits already.
-        """
-        if entry.rid in self:
-            raise ValueError(f"request {entry.rid} waits already")
+        """Ahead of everything: a request that was served already, and charged, and lost its replica."""
         self._returned[entry.rid] = entry
         heapq.heappush(self._returned_ages, (entry.arrived, entry.rid, entry))
         self.returned_work += entry.work
@@ -154,12 +146,34 @@ class FairQueue(Generic[E]):
         band = self._bands[entry.band]
         waiting = band.keys[entry.key]
         del waiting[rid]
+        band.places.give(entry.key)
         if not waiting:
             del band.keys[entry.key]
             band.counters.leave(entry.key)
             if not band.keys:
                 self._counters.leave(entry.band)
         return entry
+
+    def waiting(self, band: Band, key: str) -> int:
+        """How many requests of this key wait."""
+        if self._alone is not None:
+            return int(self._alone.key == key and self._alone.band == band)
+        return self._bands[band].places.held(key)
+
+    def displaced_by(self, newcomer: E) -> E | None:
+        """Who gives up its place to ``newcomer`` where there is no other; None where the newcomer has no better claim.
+
+        Places are shared like service: equally among the keys of a band, by weight between bands. The newest request of
+        the key that holds the most goes, if even so that key keeps no less than the newcomer's gets.
+        """
+        claim = (self.waiting(newcomer.band, newcomer.key) + 1) / self._bands[newcomer.band].weight
+        displaced: E | None = None
+        for band in self._bands.values():
+            most = band.places.most()
+            if most is not None and most[1] / band.weight > claim:
+                claim = most[1] / band.weight
+                displaced = next(reversed(band.keys[most[0]].values()))
+        return displaced
 
     def oldest(self) -> E | None:
         """The waiting request that arrived first."""
@@ -178,6 +192,7 @@ class FairQueue(Generic[E]):
             waiting = band.keys[entry.key] = OrderedDict()
             band.counters.enter(entry.key)
         waiting[entry.rid] = entry
+        band.places.take(entry.key)
 
     def _oldest_returned(self) -> E:
         """Of at least one."""

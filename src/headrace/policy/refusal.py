@@ -42,14 +42,15 @@ def refuse(
     *,
     waited: float,
     queued: int,
+    own: int,
     ahead: float,
     free: float,
     retry: float,
     terms: Terms,
 ) -> Refuse:
-    """The answer. Work is in reference tokens, times are in seconds; ``queued`` requests wait, with work ``ahead``."""
+    """The answer. Work is in reference tokens, times are in seconds; of ``queued`` requests ``own`` are of its key."""
     why = {
-        "queue_full": f"the queue is full ({queued} of {terms.max_queue} requests wait)",
+        "queue_full": f"the queue is full ({queued} of {terms.max_queue} requests wait, {own} of them with its key)",
         "rate": f"the range had no room for it in {waited:.1f} s",
         "reject": "it could not be served at once, and this endpoint is set to reject rather than queue",
         "deadline": f"no slot of a replica became free for it in {waited:.1f} s, although the range had room",
