@@ -34,7 +34,14 @@ def serve(root: str, port: str, gateway: str = "gateway", controller: str = "con
         host="127.0.0.1",
         port=int(port),
         services=(
-            Service("gateway", argv(gateway), lambda token, fd: json.dumps({"token": token, "fd": fd}), listens=True),
+            Service(
+                "gateway",
+                argv(gateway),
+                lambda token, fd: json.dumps({"token": token, "fd": fd}),
+                listens=True,
+                successor=lambda token, fd: json.dumps({"token": token, "fd": fd, "successor": True}),
+                hand_over_s=0.2,
+            ),
             Service("controller", argv(controller), lambda token, fd: json.dumps({"token": token})),
         ),
         listening=lambda url: say(url=url),
@@ -57,6 +64,25 @@ def gateway() -> int:
         connection, _ = listening.accept()
         with connection:
             connection.sendall(str(os.getpid()).encode())
+
+
+def fickle() -> int:
+    """A gateway whose successors fail."""
+    given = json.load(sys.stdin)
+    if given.get("successor"):
+        print("no snapshot", file=sys.stderr)
+        return 1
+    say(state="ready", token=given["token"])
+    signal.pause()
+    return 0
+
+
+def lingers() -> int:
+    """A gateway with a request that does not end when it hands over."""
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    say(state="ready", token=json.load(sys.stdin)["token"])
+    signal.pause()
+    return 0
 
 
 def controller() -> int:

@@ -8,6 +8,7 @@ Children die with it, however it ends; they do not die with the controller.
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import logging
 import os
@@ -15,13 +16,13 @@ import re
 import signal
 import socket
 import threading
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.fleet.ask_server import AskServer
 from headrace.fleet.child import RunningChild, now_ms
+from headrace.fleet.keeper import Keeper, Service
 from headrace.fleet.listener import StartError, listen, lock, url_of
 from headrace.fleet.log_file import LogFile
 from headrace.fleet.protocol import Child, ChildSpec
@@ -29,28 +30,13 @@ from headrace.paths import DataDir
 
 KEEP_EXITED_MS = 600_000
 """Exited children stay listed this long."""
-FIRST_DELAY_S, LONGEST_DELAY_S = 0.1, 5.0
-"""A service that died is restarted at once; one that dies again soon, after a delay that doubles between these."""
-HEALTHY_S = 60.0
-"""A service that ran this long has its delays forgotten."""
 REPLICA_GRACE_S = 5.0
 CHILD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+REPLACE = signal.SIGUSR2
+"""Asks for new processes of the services that can be replaced while they run. Not SIGHUP: a server in the foreground
+ends with its terminal, as everybody expects."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """A child that the supervisor keeps running: the gateway or the controller."""
-
-    kind: str
-    argv: tuple[str, ...]
-    stdin: Callable[[str, int], str]
-    """From (token of this start, descriptor of the listening socket) to what the process reads on standard input."""
-    listens: bool = False
-    """Inherits the listening socket."""
-    grace_s: float = 10.0
-    """Time to finish between SIGTERM and SIGKILL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +61,7 @@ class Supervisor:
         self._children: dict[str, RunningChild] = {}
         self._logs: dict[str, LogFile] = {}
         self._stopping = asyncio.Event()
+        self._keepers: list[Keeper] = []
         self._asks = AskServer(self)
 
     def run(self) -> None:
@@ -95,12 +82,17 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, self._on_signal, signum)
+        loop.add_signal_handler(REPLACE, self._on_replace)
         path = self.config.data.socket("supervisor")
         await self._asks.open(path)
         url = url_of(listening, self.config.host)
         self._write_note(url)
         self.config.listening(url)
-        keepers = [asyncio.create_task(self._keep(service, listening)) for service in self.config.services]
+        for service in self.config.services:
+            passed = (listening.fileno(),) if service.listens else ()
+            start = functools.partial(self.start, pass_fds=passed)
+            self._keepers.append(Keeper(service, start, listening.fileno(), self._stopping))
+        keepers = [asyncio.create_task(keeper.run()) for keeper in self._keepers]
         try:
             stopping = asyncio.create_task(self._stopping.wait())
             # A keeper ends before that only by an error of ours; then nothing may look as if it still ran.
@@ -109,7 +101,10 @@ class Supervisor:
             listening.close()  # the gateway's copy is the last one: when it stops accepting, clients are refused
             for keeper in keepers:
                 await keeper
-            await asyncio.gather(*(child.stop(REPLICA_GRACE_S) for child in self._living()))
+            # The gateway first, so that it finishes its requests while controller and replicas still run.
+            for service in self.config.services:
+                await self._stop(service.kind, service.grace_s)
+            await self._stop(None, REPLICA_GRACE_S)
         finally:
             for keeper in keepers:
                 keeper.cancel()
@@ -128,39 +123,16 @@ class Supervisor:
         log.info("stopping", extra={"fields": {"signal": signal.Signals(signum).name}})
         self._stopping.set()
 
-    async def _keep(self, service: Service, listening: socket.socket) -> None:
-        """Run a service, again and again, until the server stops; then stop it."""
-        delay = 0.0
-        stopping = asyncio.create_task(self._stopping.wait())
-        while not self._stopping.is_set():
-            token = f"{service.kind}-{uuid.uuid4().hex[:12]}"
-            fd = listening.fileno()
-            spec = ChildSpec(
-                token=token, kind=service.kind, name=service.kind, argv=service.argv, stdin=service.stdin(token, fd)
-            )
-            started_ms = now_ms()
-            try:
-                child = self.start(spec, (fd,) if service.listens else ())
-            except (OSError, ValueError) as error:
-                log.error("cannot start", extra={"fields": {"child": service.kind, "reason": str(error)}})
-            else:
-                exited = asyncio.create_task(child.exited.wait())
-                await asyncio.wait((stopping, exited), return_when=asyncio.FIRST_COMPLETED)
-                if self._stopping.is_set():
-                    await self._stop_in_turn(service, child)
-                    return
-            if now_ms() - started_ms >= HEALTHY_S * 1000:
-                delay = 0.0
-            await asyncio.wait((stopping,), timeout=delay)
-            delay = min(max(2 * delay, FIRST_DELAY_S), LONGEST_DELAY_S)
+    def _on_replace(self) -> None:
+        for keeper in self._keepers:
+            if keeper.service.successor is not None:
+                keeper.replace()
 
-    async def _stop_in_turn(self, service: Service, child: RunningChild) -> None:
-        """The gateway first, so that it finishes its requests while controller and replicas still run."""
-        for earlier in self.config.services[: self.config.services.index(service)]:
-            for other in self._living():
-                if other.state.kind == earlier.kind:
-                    await other.exited.wait()
-        await child.stop(service.grace_s)
+    async def _stop(self, kind: str | None, grace_s: float) -> None:
+        """All children of this kind, or all that are left."""
+        await asyncio.gather(
+            *(child.stop(grace_s) for child in self._living() if kind is None or child.state.kind == kind)
+        )
 
     def start(self, spec: ChildSpec, pass_fds: tuple[int, ...] = ()) -> RunningChild:
         """Start a child; with a token that is known already, return that child. Raises OSError and ValueError."""
@@ -200,6 +172,8 @@ class Supervisor:
             what, level = ("started", logging.INFO) if child.reported_ms is None else ("reported", logging.DEBUG)
         fields = {"child": child.name, "token": child.token, "pid": child.pid, "exit_code": child.exit_code}
         log.log(level, what, extra={"fields": fields})
+        for keeper in self._keepers:
+            keeper.heard(child)
         self._asks.push(child)
         self.config.changed(child)
 
