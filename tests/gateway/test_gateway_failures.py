@@ -295,12 +295,21 @@ async def test_a_stream_that_ends_without_its_mark_is_not_taken_as_complete() ->
     async def stops(engine: FakeEngine, exchange: Exchange, body: dict[str, object]) -> None:
         exchange.start(200, [SSE])
         exchange.write(script.timed(script.piece(body, "a"), 1))
+        await engine.release.wait()
         exchange.finish()
 
     async with rig(PROGRESS) as r:
         r.engines[0].behave = stops
+        client = await r.connect()
+        await client.send("POST", "/v1/chat/completions", chat_body(stream=True))
+        assert (await client.head())[0] == 200
+        await client.until(b"\n\n")
+        r.engines[0].release.set()
+        assert b'data: {"error":' in await client.until(b"0\r\n\r\n")
+        client.close()
+        # Where it ends before anything was sent, there is still a status to tell it by.
         assert (await r.chat()).status == 502
-        assert "error" in (await r.chat(stream=True)).events[-1]
+        assert (await r.chat(stream=True)).status == 502
 
 
 @STREAM

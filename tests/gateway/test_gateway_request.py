@@ -153,8 +153,9 @@ def test_text_is_measured_in_bytes(prompt: Any) -> None:
 def test_the_shape_of_an_invocation_is_told_by_its_input() -> None:
     assert shape_of(parse(encoded(messages=MESSAGES))) is Shape.CHAT
     assert shape_of(parse(encoded(prompt="a"))) is Shape.COMPLETION
+    assert shape_of(parse(encoded(input="a"))) is Shape.EMBEDDING
     with pytest.raises(ApiError, match="neither 'messages'"):
-        shape_of(parse(encoded(input="a")))
+        shape_of(parse(encoded(question="a")))
 
 
 def test_bytes_per_token_follow_what_engines_count() -> None:
@@ -170,7 +171,7 @@ def sent(raw: bytes, traits: Traits, shape: Shape = Shape.CHAT) -> tuple[bytes, 
     body = parse(raw)
     prompt = measure(body, shape)
     found = limits(body, prompt, 10, context=4096, default_max_tokens=128)
-    result = upstream_body(raw, body, found, traits, "smollm2")
+    result = upstream_body(raw, body, shape, found, traits, "smollm2")
     return result, json.loads(result)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
+from time import monotonic
 
 from headrace.gateway.access import AccessLine
 from headrace.gateway.call import Call
+from headrace.gateway.entity import LiveEntity
 from headrace.gateway.meter import Meter
 from headrace.gateway.outbox import Outbox
+from headrace.gateway.prompt import Limits
 from headrace.journal.records import Progress, Rejected, Reserved, Settled
 from headrace.journal.writer import JournalError
 from headrace.policy.endpoint import Ask, Dispatch, Outcome, Refuse
@@ -25,71 +27,114 @@ CLIENT_CLOSED = 499
 class Account:
     """Made when the request has been understood; ended by ``settle`` (it was dispatched) or ``refuse`` (it was not)."""
 
+    __slots__ = (
+        "_call",
+        "_in_flight",
+        "_line",
+        "_outbox",
+        "_predicted",
+        "_progressed_at",
+        "_queue_s",
+        "_reserved",
+        "_sequence",
+        "_streamed_at",
+        "_work",
+        "arrived",
+        "arrived_ms",
+        "entity",
+        "limits",
+        "meter",
+        "rid",
+    )
+
     def __init__(self, line: AccessLine, outbox: Outbox, call: Call, arrived: float) -> None:
-        """``arrived``: loop time. ``line`` is filled in, not written."""
-        self._loop = asyncio.get_running_loop()
+        """``arrived``: monotonic time. ``line`` is filled in, not written."""
         self._line = line
         self._outbox = outbox
         self._call = call
-        self._entity = call.endpoint.entity
         self._sequence = 0
         self._streamed_at = self._progressed_at = arrived
         self._queue_s = 0.0
+        self._predicted = 0
+        self._work = 0.0
+        """Reserved, then exact."""
         self._in_flight = False
         """It holds a slot in the core."""
         self._reserved = False
         """The journal knows it, and waits for its end."""
         self.rid = line.id
-        self.endpoint = call.endpoint
         self.arrived = arrived
-        self.arrived_ms = int((time.time() - (self._loop.time() - arrived)) * 1000)
+        self.arrived_ms = int((time.time() - (monotonic() - arrived)) * 1000)
         self.meter = Meter()
+        self.entity: LiveEntity
+        self.limits: Limits
 
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        """Of every answer of an endpoint."""
-        return [
-            (b"x-request-id", self.rid.encode()),
-            (b"served-model-name", self._entity.name.encode()),
-            *self.endpoint.limit_headers(),
-        ]
+    def enter(self, entity: LiveEntity) -> None:
+        """It is to be served by this entity. Raises ApiError 400 where it can never be."""
+        self.entity = entity
+        self.limits = self._call.limits(entity)
+
+    def fields(self) -> bytes:
+        """Header lines of every answer of an endpoint."""
+        fields = b"x-request-id: %b\r\n%b%b" % (
+            self.rid.encode("ascii"),
+            self.entity.name_field,
+            self.entity.limit_fields(),
+        )
+        return fields + self._explained() if self._call.explain else fields
+
+    def _explained(self) -> bytes:
+        """How the request was weighed and where it went. Work is reserved work until the exact one is known."""
+        return (
+            f"x-headrace-input-tokens-estimate: {self.limits.input_estimate}\r\n"
+            f"x-headrace-output-tokens-predicted: {self._predicted}\r\n"
+            f"x-headrace-work: {self._work:.1f}\r\n"
+            f"x-headrace-work-exact: {'true' if self._line.status and self.meter.exact else 'false'}\r\n"
+            f"x-headrace-queue-ms: {self._queue_s * 1000:.1f}\r\n"
+            f"x-headrace-replica: {self._line.replica or 'none'}\r\n"
+        ).encode("latin-1", "replace")
 
     def ask(self) -> Ask:
         """The request as admission sees it."""
-        call = self._call
+        call, limits, key = self._call, self.limits, self._call.key
+        self._predicted = self.entity.core.predict_output(key.id, limits.max_output)
         return Ask(
             rid=self.rid,
-            key=call.key.id,
+            key=key.id,
             band=call.band,
-            input_tokens=call.limits.input_estimate,
-            max_output=call.limits.max_output,
-            predicted_output=self.endpoint.core.predict_output(call.key.id, call.limits.max_output),
+            input_tokens=limits.input_estimate,
+            max_output=limits.max_output,
+            predicted_output=self._predicted,
             retry=call.retry,
+            prefix=call.prefix,
+            weight=key.weight,
         )
 
     def reserve(self, dispatch: Dispatch) -> None:
         """The request goes to a replica. Raises JournalError: then it must not, and it has lost its slot."""
         self._in_flight = True
         self._queue_s = dispatch.queued_s
+        self._work = dispatch.work
         self._line.replica = dispatch.replica
-        self.meter = Meter()
-        self._entity = self.endpoint.entity  # an update may have come while it waited
-        call, now = self._call, self._loop.time()
+        if self._sequence:
+            self.meter = Meter()
+        call, endpoint, entity, now = self._call, self._call.endpoint.view, self.entity.view, monotonic()
         self._streamed_at = self._progressed_at = now
         record = Reserved(
             rid=self.rid,
             seq=self._next(),
             at_ms=self._wall_ms(now),
             arrived_ms=self.arrived_ms,
-            endpoint=self.endpoint.view.id,
-            endpoint_name=self.endpoint.view.name,
-            entity=self._entity.id,
-            config_version=self._entity.config_version,
+            endpoint=endpoint.id,
+            endpoint_name=endpoint.name,
+            entity=entity.id,
+            config_version=entity.config_version,
             key=call.key.id,
             replica=dispatch.replica,
             band=call.band,
             stream=call.body.streams,
-            input_estimate=call.limits.input_estimate,
-            max_output=call.limits.max_output,
+            input_estimate=self.limits.input_estimate,
+            max_output=self.limits.max_output,
             work_reserved=dispatch.work,
             client_request_id=call.body.client_request_id or None,
             usage_context=call.body.usage_context or None,
@@ -104,20 +149,23 @@ class Account:
 
     def first_byte(self) -> None:
         """The first byte of content has come."""
-        self.meter.first_byte_at = self._loop.time()
+        self.meter.first_byte_at = monotonic()
 
     def lost(self) -> None:
         """Its replica is lost; the core has it in its queue again."""
         self._in_flight = False
 
-    def advance(self) -> None:
-        """The answer has come further; limiter and journal hear of it at their own intervals."""
-        now = self._loop.time()
+    def moves(self, outcome: Outcome) -> None:
+        """It ended so at its entity, and goes on to another one; the journal hears only of its last end."""
+        self._release(0, 0, 0, outcome)
+
+    def advance(self, now: float) -> None:
+        """Called often while the answer comes; limiter and journal hear of it at their own intervals."""
         if not self._in_flight or now - self._streamed_at < STREAM_S:
             return
         self._streamed_at = now
         meter = self.meter
-        self.endpoint.stream(self.rid, meter.input_tokens, meter.output_tokens)
+        self.entity.core.stream(now, self.rid, meter.input_tokens, meter.output_tokens)
         if now - self._progressed_at >= PROGRESS_S:
             self._progressed_at = now
             self._outbox.note(
@@ -130,26 +178,29 @@ class Account:
                 )
             )
 
-    def settle(self, status: int, outcome: Outcome) -> None:
-        """The request has ended. The first call counts; one that was never reserved leaves only its access line."""
-        now = self._loop.time()
+    def settle(self, status: int, outcome: Outcome, code: str | None = None) -> None:
+        """The request has ended. The first call counts; one that was never reserved leaves only its access line, with
+        the ``code`` of its error."""
+        now = monotonic()
         line = self._line
         if line.status:
             return
         line.status = status
-        line.e2e_ms = _milliseconds(now - self.arrived)
+        line.e2e_ms = e2e_ms = _milliseconds(now - self.arrived)
         if not self._reserved:
+            line.outcome = line.outcome or code
             return
         meter = self.meter
         new, cached, out = self._used(outcome)
-        work = self._release(new, cached, out, outcome)
+        self._work = work = self._release(new, cached, out, outcome)
         if meter.exact:
-            self.endpoint.bytes_per_token[self._call.shape].learn(self._call.prompt.text_bytes, new + cached)
+            self.entity.bytes_per_token[self._call.shape].learn(self._call.prompt.text_bytes, new + cached)
+        first_byte_at = meter.first_byte_at
         line.outcome = outcome
         line.input_tokens = new + cached
         line.output_tokens = out
-        line.queue_ms = _milliseconds(self._queue_s)
-        line.ttft_ms = _milliseconds(meter.first_byte_at - self.arrived) if meter.first_byte_at is not None else None
+        line.queue_ms = queue_ms = _milliseconds(self._queue_s)
+        line.ttft_ms = ttft_ms = _milliseconds(first_byte_at - self.arrived) if first_byte_at is not None else None
         self._outbox.end(
             Settled(
                 rid=self.rid,
@@ -162,9 +213,9 @@ class Account:
                 output_tokens=out,
                 exact=meter.exact or not (new or cached or out),
                 work=work,
-                queue_ms=line.queue_ms,
-                ttft_ms=line.ttft_ms,
-                e2e_ms=line.e2e_ms,
+                queue_ms=queue_ms,
+                ttft_ms=ttft_ms,
+                e2e_ms=e2e_ms,
             )
         )
 
@@ -178,10 +229,10 @@ class Account:
             Rejected(
                 rid=self.rid,
                 seq=self._next(),
-                at_ms=self._wall_ms(self._loop.time()),
+                at_ms=self._wall_ms(monotonic()),
                 arrived_ms=self.arrived_ms,
-                endpoint=self.endpoint.view.id,
-                endpoint_name=self.endpoint.view.name,
+                endpoint=self._call.endpoint.view.id,
+                endpoint_name=self._call.endpoint.view.name,
                 key=self._call.key.id,
                 status=refusal.status,
                 reason=refusal.reason,
@@ -196,7 +247,9 @@ class Account:
             meter.first_byte_at is None and outcome in ("engine_failed", "engine_error", "refused")
         ):
             return 0, 0, 0
-        used = min(meter.input_used(self._call.limits.input_estimate), self._entity.context)
+        used = meter.input_used(self.limits.input_estimate)
+        if not self._call.prompt.longest:  # several inputs are processed each by itself
+            used = min(used, self.entity.view.context)
         cached = min(meter.cached_tokens, used)
         return used - cached, cached, meter.output_tokens
 
@@ -205,14 +258,14 @@ class Account:
         if not self._in_flight:
             return 0.0
         self._in_flight = False
-        return self.endpoint.settle(self.rid, new=new, cached=cached, out=out, outcome=outcome)
+        return self.entity.settle(self.rid, new=new, cached=cached, out=out, outcome=outcome)
 
     def _next(self) -> int:
         self._sequence += 1
         return self._sequence
 
     def _wall_ms(self, now: float) -> int:
-        """Unix time by the loop's clock, so that a step of the wall clock cannot end a request before it came."""
+        """Unix time by the monotonic clock, so that a step of the wall clock cannot end a request before it came."""
         return self.arrived_ms + round((now - self.arrived) * 1000)
 
 

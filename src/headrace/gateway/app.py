@@ -6,13 +6,14 @@ import asyncio
 import os
 import re
 from collections.abc import Coroutine
+from time import monotonic
 from typing import Any
 from urllib.parse import unquote
 
 import msgspec
 
-from headrace.gateway.access import AccessLine
-from headrace.gateway.account import CLIENT_CLOSED, Account
+from headrace.gateway.access import AccessLine, AccessLog
+from headrace.gateway.account import CLIENT_CLOSED, STREAM_S, Account
 from headrace.gateway.call import Route, understand
 from headrace.gateway.errors import ApiError
 from headrace.gateway.flight import JSON, Flight, TimeLimits
@@ -23,40 +24,59 @@ from headrace.gateway.request import Shape
 from headrace.wire.exchange import ClientGone, Exchange
 from headrace.wire.message import Header
 
+
+def _openai(shape: Shape) -> Route:
+    return Route(shape, None, keep_usage=False, comments=True)
+
+
 ROUTES = {
-    "/v1/chat/completions": Route(Shape.CHAT, None, keep_usage=False),
-    "/v1/completions": Route(Shape.COMPLETION, None, keep_usage=False),
-    "/serving-endpoints/chat/completions": Route(Shape.CHAT, None, keep_usage=False),
-    "/serving-endpoints/completions": Route(Shape.COMPLETION, None, keep_usage=False),
+    "/v1/chat/completions": _openai(Shape.CHAT),
+    "/v1/completions": _openai(Shape.COMPLETION),
+    "/v1/embeddings": _openai(Shape.EMBEDDING),
+    "/serving-endpoints/chat/completions": _openai(Shape.CHAT),
+    "/serving-endpoints/completions": _openai(Shape.COMPLETION),
+    "/serving-endpoints/embeddings": _openai(Shape.EMBEDDING),
 }
+NOT_SERVED = frozenset(("/v1/responses", "/serving-endpoints/responses"))
 INVOCATIONS = re.compile(r"/serving-endpoints/([^/]+)/invocations")
 MODELS = re.compile(r"/v1/models(?:/([^/]+))?")
+SHARPEST_SWEEP_S = 0.01
 
 
 class App:
     """``handle`` is the wire server's handler."""
 
-    def __init__(self, live: Live, outbox: Outbox, proxy: Proxy, limits: TimeLimits) -> None:
+    def __init__(self, live: Live, outbox: Outbox, proxy: Proxy, limits: TimeLimits, access: AccessLog) -> None:
         self._loop = asyncio.get_running_loop()
         self._live = live
         self._outbox = outbox
         self._proxy = proxy
         self._limits = limits
-        self._flights: set[Flight] = set()
+        self._access = access
+        self._flights: dict[Flight, AccessLine] = {}
+        # One timer for all: a timer for each would cost more than the request.
+        shortest = min(limits.total_s, limits.first_byte_floor_s, limits.comment_s or limits.total_s)
+        self._sweep_s = max(SHARPEST_SWEEP_S, min(STREAM_S, shortest / 10))
+        self._sweeper = self._loop.call_later(self._sweep_s, self._sweep)
 
     def handle(self, exchange: Exchange) -> Coroutine[Any, Any, None] | None:
         """See ``wire.server.Handler``."""
         request = exchange.request
-        line = AccessLine(id=f"req-{os.urandom(12).hex()}", method=request.method, path=request.path)
-        if request.path == "/healthz":
+        path = request.path
+        line = AccessLine(id=f"req-{os.urandom(12).hex()}", method=request.method, path=path)
+        if path == "/healthz":
             self._health(exchange, line)
             return None
-        route = ROUTES.get(request.path)
-        if route is None and (match := INVOCATIONS.fullmatch(request.path)):
-            route = Route(None, unquote(match[1]), keep_usage=True)
+        route = ROUTES.get(path)
+        if route is None and (match := INVOCATIONS.fullmatch(path)):
+            route = Route(None, unquote(match[1]), keep_usage=True, comments=False)
         if route is not None:
-            return self._framed(exchange, line, self._query(exchange, line, route))
-        if match := MODELS.fullmatch(request.path):
+            self._query(exchange, line, route)
+            return None
+        if path in NOT_SERVED:
+            self._not_served(exchange, line)
+            return None
+        if match := MODELS.fullmatch(path):
             return self._framed(exchange, line, self._models(exchange, line, match[1]))
         return self._framed(exchange, line, self._control(exchange, line))
 
@@ -72,19 +92,57 @@ class App:
             flight.cut(ApiError(503, "the server is stopping", code="stopping", retry_after_s=1.0))
         return len(flights)
 
+    def close(self) -> None:
+        """The end: every request has landed or was cut."""
+        self._sweeper.cancel()
+        self._access.flush()
+
+    def _query(self, exchange: Exchange, line: AccessLine, route: Route) -> None:
+        """A request to an endpoint."""
+        arrived = monotonic()
+        request = exchange.request
+        try:
+            key = self._live.authenticate(request.header(b"authorization"))
+            line.key = key.id
+            if request.method != "POST":
+                raise ApiError(405, f"{request.path} takes POST, not {request.method}", allow="POST")
+            call = understand(request, route, key, self._live.endpoints)
+        except ApiError as error:
+            self._refuse(exchange, line, error)
+            return
+        line.endpoint = call.endpoint.view.name
+        flight = Flight(exchange, Account(line, self._outbox, call, arrived), call, self._limits, self._landed)
+        self._flights[flight] = line
+        flight.begin()
+
+    def _landed(self, flight: Flight) -> None:
+        self._access.write(self._flights.pop(flight))
+
+    def _sweep(self) -> None:
+        now = monotonic()
+        for flight in list(self._flights):
+            flight.check(now)
+        self._sweeper = self._loop.call_later(self._sweep_s, self._sweep)
+
+    def _refuse(self, exchange: Exchange, line: AccessLine, error: ApiError) -> None:
+        """An error is the answer."""
+        _answer(exchange, line, error)
+        self._access.write(line)
+
+    def _not_served(self, exchange: Exchange, line: AccessLine) -> None:
+        reason = f"{line.path}: the Responses API is not served here; use /v1/chat/completions"
+        self._refuse(exchange, line, ApiError(404, reason, code="not_supported"))
+
     async def _framed(self, exchange: Exchange, line: AccessLine, handler: Coroutine[Any, Any, None]) -> None:
         """Errors become answers, and every request its access line."""
         try:
             await handler
         except ApiError as error:
-            line.status = error.status
-            line.outcome = line.outcome or error.code
-            headers = [(b"x-request-id", line.id.encode()), *error.headers(), JSON]
-            exchange.respond(error.status, headers, error.body())
+            _answer(exchange, line, error)
         except ClientGone:
             line.status = CLIENT_CLOSED
         finally:
-            line.write()
+            self._access.write(line)
 
     def _health(self, exchange: Exchange, line: AccessLine) -> None:
         """Not in the access log: it is asked every second, by nobody in particular."""
@@ -92,22 +150,6 @@ class App:
         state = {"status": "ok"} if waits_for is None else {"status": "unavailable", "waits_for": waits_for}
         headers = [(b"x-request-id", line.id.encode()), JSON, (b"cache-control", b"no-store")]
         exchange.respond(200 if waits_for is None else 503, headers, msgspec.json.encode(state))
-
-    async def _query(self, exchange: Exchange, line: AccessLine, route: Route) -> None:
-        arrived = self._loop.time()
-        request = exchange.request
-        key = self._live.authenticate(request.header(b"authorization"))
-        line.key = key.id
-        if request.method != "POST":
-            raise ApiError(405, f"{request.path} takes POST, not {request.method}", allow="POST")
-        call = understand(request, route, key, self._live.endpoints)
-        line.endpoint = call.endpoint.view.name
-        flight = Flight(exchange, Account(line, self._outbox, call, arrived), call, self._limits)
-        self._flights.add(flight)
-        try:
-            await flight.run()
-        finally:
-            self._flights.discard(flight)
 
     async def _models(self, exchange: Exchange, line: AccessLine, name: str | None) -> None:
         key = self._live.authenticate(exchange.request.header(b"authorization"))
@@ -126,6 +168,12 @@ class App:
 
     async def _control(self, exchange: Exchange, line: AccessLine) -> None:
         line.status = await self._proxy.handle(exchange, line.id)
+
+
+def _answer(exchange: Exchange, line: AccessLine, error: ApiError) -> None:
+    line.status = error.status
+    line.outcome = line.outcome or error.code
+    exchange.respond(error.status, [(b"x-request-id", line.id.encode()), *error.headers(), JSON], error.body())
 
 
 def _model(name: str) -> dict[str, Any]:

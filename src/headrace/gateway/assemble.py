@@ -10,6 +10,10 @@ from typing import Any
 
 import msgspec
 
+from headrace.gateway.meter import Meter
+from headrace.gateway.progress_stream import ProgressStream
+from headrace.wire.client import ProtocolError
+
 _OBJECTS = {"chat.completion.chunk": "chat.completion"}
 
 
@@ -61,6 +65,33 @@ class Assembly:
         if self._usage is not None:
             answer["usage"] = self._usage
         return msgspec.json.encode(answer)
+
+
+class AssembledStream:
+    """See ``relay.Answer``: nothing until the stream has ended, and then all at once."""
+
+    def __init__(self, meter: Meter) -> None:
+        self.done = self.begun = False
+        self.content_type: bytes | None = b"application/json"
+        self._stream = ProgressStream(meter, keep_usage=True)
+        self._assembly = Assembly()
+
+    def feed(self, data: bytes) -> bytes:
+        """Raises WireError, EngineError."""
+        events = self._stream.feed(data)
+        if not events:
+            return b""
+        self.begun = True
+        try:
+            self._assembly.feed(events)
+        except (msgspec.DecodeError, TypeError, AttributeError) as error:
+            raise ProtocolError(f"an event of the engine is not one of a chat or completion: {error}") from None
+        self.done = self._stream.done
+        return self._assembly.body() if self.done else b""
+
+    def end(self) -> bytes:
+        """See ``ProgressStream.end``."""
+        return self._stream.end()
 
 
 def _merge(message: dict[str, Any], delta: dict[str, Any]) -> None:

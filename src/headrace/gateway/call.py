@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
 
 from headrace.gateway.auth import band_of
 from headrace.gateway.endpoint import LiveEndpoint
+from headrace.gateway.entity import LiveEntity
 from headrace.gateway.errors import ApiError
 from headrace.gateway.prompt import Limits, Prompt, limits, measure
 from headrace.gateway.request import Body, Shape, check, parse, shape_of
@@ -14,9 +18,12 @@ from headrace.gateway.snapshot import KeyView
 from headrace.policy.endpoint import Band
 from headrace.wire.message import Request
 
+PREFIX_BYTES = 1024
+"""Of a prompt: requests that begin alike are worth sending to the replica that has this much of them cached. Two or
+three hundred tokens; what is shorter is processed again in less time than a slot is waited for."""
 
-@dataclass(frozen=True, slots=True)
-class Route:
+
+class Route(msgspec.Struct, frozen=True):
     """What the path says."""
 
     shape: Shape | None
@@ -25,10 +32,11 @@ class Route:
     """None: the body's ``model``."""
     keep_usage: bool
     """A stream keeps the usage that the client did not ask for, as Databricks' invocations do."""
+    comments: bool
+    """Clients of this path take SSE comments."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True, gc=False):
     """A valid request of a known key to a known endpoint."""
 
     raw: bytes
@@ -38,10 +46,25 @@ class Call:
     key: KeyView
     band: Band
     prompt: Prompt
-    limits: Limits
+    prefix: int | None
+    """Hash of the prompt's beginning."""
     keep_usage: bool
+    comments: bool
     retry: bool
     """The client says that it asks again for what was refused before."""
+    explain: bool
+    """The answer's headers tell how the request was weighed and where it went."""
+
+    def limits(self, entity: LiveEntity) -> Limits:
+        """What this entity is asked for. Raises ApiError 400 for what can never fit there."""
+        terms = entity.core.terms
+        return limits(
+            self.body,
+            self.prompt,
+            entity.bytes_per_token[self.shape].estimate(self.prompt),
+            context=terms.context,
+            default_max_tokens=terms.default_max_tokens,
+        )
 
 
 def understand(request: Request, route: Route, key: KeyView, endpoints: Mapping[str, LiveEndpoint]) -> Call:
@@ -56,16 +79,30 @@ def understand(request: Request, route: Route, key: KeyView, endpoints: Mapping[
     if endpoint is None:
         raise ApiError(404, f"no endpoint is named {name!r}", code="model_not_found", param="model")
     shape = route.shape or shape_of(body)
-    prompt = measure(body, shape)
-    terms = endpoint.core.terms
-    found = limits(
-        body,
-        prompt,
-        endpoint.bytes_per_token[shape].estimate(prompt),
-        context=terms.context,
-        default_max_tokens=terms.default_max_tokens,
+    retry = explain = False
+    for field, value in request.headers:
+        if field == b"x-stainless-retry-count":  # set by the OpenAI client from its second try on
+            retry = value != b"0"
+        elif field == b"x-headrace-explain":
+            explain = value == b"1" and key.role == "admin"
+    return Call(
+        raw=request.body,
+        body=body,
+        shape=shape,
+        endpoint=endpoint,
+        key=key,
+        band=band,
+        prompt=measure(body, shape),
+        prefix=_prefix(body.messages if shape is Shape.CHAT else body.prompt),
+        keep_usage=route.keep_usage or body.wants_usage,
+        comments=route.comments,
+        retry=retry,
+        explain=explain,
     )
-    # Set by the OpenAI client from its second try on.
-    retry = request.header(b"x-stainless-retry-count") not in (None, b"0")
-    keep_usage = route.keep_usage or body.wants_usage
-    return Call(request.body, body, shape, endpoint, key, band, prompt, found, keep_usage, retry)
+
+
+def _prefix(prompt: Raw | UnsetType) -> int | None:
+    if prompt is UNSET:
+        return None
+    beginning = memoryview(prompt)[:PREFIX_BYTES]
+    return zlib.crc32(beginning) if len(beginning) == PREFIX_BYTES else None

@@ -10,9 +10,13 @@ from typing import Any
 import msgspec
 
 from headrace.gateway.errors import ApiError
+from headrace.gateway.request import Shape
 
 LONGEST_REASON = 500
 """Characters."""
+
+ERROR = 500
+"""Speaks of the request as often as of the replica."""
 
 REPLICA_DOWN = (502, 503, 504)
 """Statuses that speak of the replica and not of the request: another one may do better."""
@@ -26,7 +30,7 @@ class EngineError(Exception):
         self.status = status
         self.reason = reason
 
-    def for_client(self, context: int) -> ApiError:
+    def for_client(self, context: int, shape: Shape) -> ApiError:
         """Only what the request can mend is a 400. An engine's own 401 or 404 is our mistake and not the client's."""
         if self.status in (400, 413, 422):
             return ApiError(
@@ -34,6 +38,10 @@ class EngineError(Exception):
                 f"the engine refused the request: {self.reason} (the context of this endpoint is {context} tokens, "
                 "input and output together)",
                 code="engine_refused",
+            )
+        if shape is Shape.EMBEDDING and self.status in (404, 405, 501):
+            return ApiError(
+                400, f"the engine of this endpoint makes no embeddings: {self.reason}", code="embeddings_not_supported"
             )
         if self.status == 429:
             return ApiError(503, f"the engine takes no more requests now: {self.reason}", retry_after_s=1.0)

@@ -1,5 +1,8 @@
 """One request from its admission to its end: wait, send, pass the answer on, settle.
 
+Driven by callbacks and no task of its own: from the limiter and the queue (``entity.Waiter``), from the connection to
+the replica (``wire.client.Reader``), from the client's connection, and from a clock that ``check`` hears of.
+
 The order that nothing may change: reserved in the journal before the first byte goes to a replica; sent elsewhere only
 before the first byte went to the client, and never after two replicas died under it; settled exactly once, before the
 client sees the end.
@@ -8,27 +11,35 @@ client sees the end.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
+from typing import cast
 
 from headrace.gateway.account import CLIENT_CLOSED, Account
-from headrace.gateway.assemble import Assembly
+from headrace.gateway.assemble import AssembledStream
 from headrace.gateway.call import Call
-from headrace.gateway.endpoint import EndpointGone, Replica
-from headrace.gateway.engine_error import REPLICA_DOWN, EngineError, engine_error
+from headrace.gateway.engine_error import ERROR, REPLICA_DOWN, EngineError, engine_error
+from headrace.gateway.entity import LiveEntity
 from headrace.gateway.errors import ApiError
 from headrace.gateway.progress_stream import ProgressStream
 from headrace.gateway.relay import Answer, RawBody, RawStream
-from headrace.gateway.snapshot import Traits
+from headrace.gateway.replica import Replica
+from headrace.gateway.request import Shape
 from headrace.gateway.upstream_body import upstream_body
 from headrace.journal.writer import JournalError
 from headrace.policy.endpoint import Dispatch, Outcome, Refuse
-from headrace.wire.client import ConnectFailed, ConnectionLost, Response, WireError
-from headrace.wire.exchange import ClientGone, Exchange
+from headrace.wire.client import ConnectFailed, Transfer, WireError
+from headrace.wire.exchange import Exchange
+from headrace.wire.message import Header, field_lines
 
 LOSSES_ALLOWED = 1
 """Replicas that may die under a request before it is suspected of killing them."""
+
+ERRORS_TO_EJECT = 3
+"""Answers with 500 in a row from a replica, to whatever requests, before it is taken as broken: one speaks of the
+request as often as of the replica."""
 
 FIRST_BYTE_FACTOR = 4.0
 """Times the predicted time: a slow prefill must not eject a healthy replica."""
@@ -41,6 +52,14 @@ REST_S = 1.0
 JOURNAL_RETRY_S = 1.0
 
 JSON = (b"content-type", b"application/json")
+STREAM_FIELDS = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
+TYPE_FIELDS = {
+    b"application/json": b"content-type: application/json\r\n",
+    b"text/event-stream": b"content-type: text/event-stream\r\ncache-control: no-cache\r\n",
+    b"text/event-stream; charset=utf-8": STREAM_FIELDS,
+    b"": b"",
+}
+COMMENT = b": waiting\n\n"
 
 log = logging.getLogger(__name__)
 
@@ -50,124 +69,178 @@ class TimeLimits:
     total_s: float
     """Of a request, from its arrival."""
     first_byte_floor_s: float
+    comment_s: float | None = None
+    """How long a stream says nothing before a comment is sent; None for never."""
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
-    """An answer whose first piece has come."""
+class Rest:
+    """Reads what may still come behind an answer that has ended, so that its connection can be used again."""
 
-    response: Response
-    answer: Answer
-    piece: bytes
-    traits: Traits
+    def head(self, status: int, headers: list[Header]) -> None:
+        """See ``transfer.Reader``; so the others."""
 
+    def body(self, data: bytes, framed: bytes | None, last: bool) -> None: ...
 
-class ReplicaLost(Exception):
-    """No byte of an answer came from the replica, and none will."""
-
-    def __init__(self, reason: str, *, died: bool, late: bool) -> None:
-        super().__init__(reason)
-        self.died = died
-        """The request had been sent, and may be the cause."""
-        self.late = late
+    def failed(self, error: WireError) -> None: ...
 
 
 class Flight:
-    """Give it an account and ``run`` it in the task of its exchange."""
+    """``begin`` it; ``over`` is called once when it has ended."""
 
-    def __init__(self, exchange: Exchange, account: Account, call: Call, limits: TimeLimits) -> None:
+    __slots__ = (
+        "_account",
+        "_answer",
+        "_call",
+        "_content_type",
+        "_entity",
+        "_error_body",
+        "_error_status",
+        "_exchange",
+        "_first_byte_by",
+        "_length",
+        "_limits",
+        "_losses",
+        "_over",
+        "_replica",
+        "_said_at",
+        "_started",
+        "_streams",
+        "_total_by",
+        "_transfer",
+        "_tried",
+        "_waits",
+    )
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        account: Account,
+        call: Call,
+        limits: TimeLimits,
+        over: Callable[[Flight], None],
+    ) -> None:
         self._exchange = exchange
         self._account = account
         self._call = call
         self._limits = limits
-        self._endpoint = call.endpoint
-        self._streams = call.body.streams
-        # What is put together here needs the usage, whoever asked for it.
-        self._keep_usage = call.keep_usage or not self._streams
+        self._over: Callable[[Flight], None] | None = over
+        self._streams = call.body.stream is True and call.shape is not Shape.EMBEDDING
+        self._entity: LiveEntity
+        self._tried: list[LiveEntity] = []
+        """Entities that have failed it."""
+        self._waits = False
+        """In the queue of its entity."""
         self._losses = 0
-        self._task: asyncio.Task[None] | None = None
-        self._cut: ApiError | None = None
+        self._replica: Replica | None = None
+        """That it was sent to, until its answer has ended."""
+        self._transfer: Transfer | None = None
+        self._answer: Answer | None = None
+        self._started = False
+        """The first piece of the answer has come."""
+        self._length: int | None = None
+        self._content_type = b""
+        self._error_status = 0
+        self._error_body = b""
+        self._total_by = account.arrived + limits.total_s
+        self._first_byte_by = self._total_by
+        self._said_at = account.arrived
+
+    def begin(self) -> None:
+        """Answer the exchange, now or by and by."""
+        try:
+            self._enter(self._call.endpoint.route(), first=True)
+        except ApiError as error:  # as if it had not been understood
+            self._fail(error, "refused")
+        except Exception:
+            self._crash()
+        if self._over is not None:
+            self._exchange.on_client_gone(self._client_gone)
 
     def cut(self, error: ApiError) -> None:
         """End it now, with this error."""
-        if self._task is not None and self._cut is None:
-            self._cut = error
-            self._task.cancel()
+        self._fail(error, "engine_failed", final=True)
 
-    async def run(self) -> None:
-        """Answer the exchange."""
-        account, exchange = self._account, self._exchange
-        self._task = asyncio.current_task()
-        assert self._task is not None
-        exchange.on_client_gone(self._task.cancel)
+    def check(self, now: float) -> None:
+        """Called a few times a second with the monotonic time."""
         try:
-            async with asyncio.timeout_at(account.arrived + self._limits.total_s):
-                await self._answer(await self._start())
-        except ApiError as error:
-            self._fail(error, "timeout" if error.status == 504 else "engine_failed")
-        except EndpointGone:
-            self._fail(ApiError(404, f"endpoint {self._endpoint.view.name!r} was deleted"), "engine_failed")
-        except EngineError as error:
-            told = error.for_client(self._endpoint.entity.context)
-            self._fail(told, "refused" if told.status == 400 else "engine_error")
-        except WireError as error:
-            self._fail(ApiError(502, f"the replica was lost in the middle of the answer: {error}"), "engine_failed")
-        except TimeoutError:
-            self._fail(
-                ApiError(504, f"the answer was not complete within {self._limits.total_s:g} s", code="total_timeout"),
-                "timeout",
-            )
-        except ClientGone:
-            account.settle(CLIENT_CLOSED, "client_gone")
-        except asyncio.CancelledError:
-            if self._cut is not None:
-                self._fail(self._cut, "engine_failed")
-                return
-            account.settle(CLIENT_CLOSED, "client_gone")
-            if not exchange.client_gone:
-                raise
-        except Exception:
-            log.exception("a request failed in the gateway", extra={"fields": {"id": account.rid}})
-            self._fail(ApiError(500, "internal error"), "engine_failed")
-
-    # Until the first byte.
-
-    async def _start(self) -> Started:
-        """The answer with its first piece; every other way out is an exception."""
-        account, endpoint = self._account, self._endpoint
-        decision = await endpoint.admit(account.ask())
-        while True:
-            if isinstance(decision, Refuse):
-                account.refuse(decision)
-                raise ApiError(
-                    decision.status, decision.message, code=decision.reason, retry_after_s=decision.retry_after_s
-                )
-            self._reserve(decision)
-            replica = endpoint.replicas.get(decision.replica)
-            try:
-                if replica is None:
-                    raise ReplicaLost("the replica is gone", died=False, late=False)
-                started = await self._send(replica)
-            except ReplicaLost as lost:
-                self._losses += lost.died
-                if replica is not None:
-                    endpoint.block(replica)
-                if self._losses > LOSSES_ALLOWED:
-                    raise _given_up(lost) from None
-                log.warning(
-                    "replica lost before the first byte; the request waits for another",
-                    extra={"fields": {"id": account.rid, "replica": decision.replica, "reason": str(lost)}},
-                )
-                account.lost()
-                decision = await endpoint.readmit(account.rid)
+            if now >= self._total_by:
+                message = f"the answer was not complete within {self._limits.total_s:g} s"
+                self._fail(ApiError(504, message, code="total_timeout"), "timeout")
+            elif self._started:
+                self._account.advance(now)
             else:
-                replica.failures_in_a_row = 0
-                account.first_byte()
-                return started
+                if now >= self._first_byte_by and self._transfer is not None:
+                    self._lost("the time limit for the first byte has passed", died=True, late=True)
+                self._comment(now)
+        except Exception:
+            self._crash()
 
-    def _reserve(self, dispatch: Dispatch) -> None:
+    # Until it is sent.
+
+    def _enter(self, entity: LiveEntity, *, first: bool = False) -> None:
+        """Ask to be admitted by this entity, or where it has no room at once by one that it spills to.
+
+        Raises ApiError 400.
+        """
+        account, call = self._account, self._call
+        account.enter(entity)
+        ask = account.ask()
+        if first and call.endpoint.view.overload == "spill" and not entity.core.fits(monotonic(), ask):
+            entity = self._spill(entity)
+            ask = account.ask()
+        self._entity = entity
+        self._waits = True
+        entity.admit(self, ask)
+
+    def _spill(self, routed: LiveEntity) -> LiveEntity:
+        """The next entity that has room at once, or the one that it was routed to."""
+        account, asked, now = self._account, self._account.ask(), monotonic()
+        for entity in self._call.endpoint.after(routed):
+            try:
+                account.enter(entity)
+            except ApiError:
+                continue  # its context is too small
+            if entity.core.fits(now, account.ask()):
+                routed.core.spilled(now, asked)
+                return entity
+        account.enter(routed)
+        return routed
+
+    def decided(self, decision: Dispatch | Refuse) -> None:
+        """See ``entity.Waiter``."""
+        self._waits = False
         try:
-            self._account.reserve(dispatch)
+            if isinstance(decision, Dispatch):
+                self._dispatch(decision)
+                return
+            error = ApiError(
+                decision.status, decision.message, code=decision.reason, retry_after_s=decision.retry_after_s
+            )
+            if not self._falls_back(error, "engine_failed"):
+                self._account.refuse(decision)
+                self._fail(error, "engine_failed", final=True)
+        except ApiError as error:
+            self._fail(error, "engine_failed", final=True)
+        except Exception:
+            self._crash()
+
+    def entity_gone(self) -> None:
+        """See ``entity.Waiter``."""
+        self._waits = False
+        endpoint = self._call.endpoint
+        try:
+            if endpoint.removed:
+                raise ApiError(404, f"endpoint {endpoint.view.name!r} was deleted")
+            self._enter(endpoint.route())
+        except ApiError as error:
+            self._fail(error, "engine_failed", final=True)
+        except Exception:
+            self._crash()
+
+    def _dispatch(self, dispatch: Dispatch) -> None:
+        account, call = self._account, self._call
+        try:
+            account.reserve(dispatch)
         except JournalError as error:
             raise ApiError(
                 503,
@@ -175,122 +248,270 @@ class Flight:
                 code="journal_unavailable",
                 retry_after_s=JOURNAL_RETRY_S,
             ) from None
-
-    async def _send(self, replica: Replica) -> Started:
-        """Raises ReplicaLost or EngineError."""
-        streams = self._streams or replica.view.traits.stream_upstream
-        limit = self._first_byte_limit(streams)
-        try:
-            async with asyncio.timeout(limit):
-                return await self._first_piece(replica, streams)
-        except TimeoutError:
-            raise ReplicaLost(f"no first byte within {limit:.0f} s", died=True, late=True) from None
-        except WireError as error:
-            raise ReplicaLost(str(error), died=not isinstance(error, ConnectFailed), late=False) from None
-
-    def _first_byte_limit(self, streams: bool) -> float:
-        """Seconds. Where nothing is streamed, the first byte comes after the last token."""
-        limits = self._call.limits
-        predicted = self._endpoint.predicted_s(limits.input_estimate, 1 if streams else limits.max_output)
-        return min(self._limits.total_s, max(self._limits.first_byte_floor_s, FIRST_BYTE_FACTOR * predicted))
-
-    async def _first_piece(self, replica: Replica, streams: bool) -> Started:
-        call, traits = self._call, replica.view.traits
-        body = upstream_body(call.raw, call.body, call.limits, traits, self._endpoint.view.name)
-        response = await replica.client.request(
-            "POST",
-            replica.base_path + call.shape.value,
-            [*replica.headers, (b"x-request-id", self._account.rid.encode())],
-            body,
-            reuse=traits.reuse_after_stream or not streams,
-        )
-        try:
-            if response.status != 200:
-                error = engine_error(response.status, await response.read(ERROR_BODY_BYTES))
-                if error.status in REPLICA_DOWN:
-                    raise ReplicaLost(str(error), died=True, late=False)
-                raise error
-            answer: Answer
-            if traits.stream_upstream:
-                answer = ProgressStream(response, self._account.meter, keep_usage=self._keep_usage)
-            elif streams:
-                answer = RawStream(response, self._account.meter, keep_usage=self._keep_usage)
-            else:
-                answer = RawBody(response, self._account.meter)
-            return Started(response, answer, await answer.piece(), traits)
-        except BaseException:
-            response.close()
-            raise
-
-    # From the first byte on.
-
-    async def _answer(self, started: Started) -> None:
-        async with started.response:
-            if started.traits.stream_upstream and not self._streams:
-                await self._assemble(started)
-            else:
-                await self._pass_on(started)
-
-    async def _pass_on(self, started: Started) -> None:
-        exchange, account, answer, piece = self._exchange, self._account, started.answer, started.piece
-        headers = [*account.headers(), (b"content-type", started.response.header(b"content-type") or b"")]
-        if self._streams:
-            headers.append((b"cache-control", b"no-cache"))
-            exchange.start(200, headers)
+        replica = self._replica = self._entity.replicas.get(dispatch.replica)
+        if replica is None:
+            self._lost("the replica is gone", died=False, late=False)
+            return
+        traits, limits = replica.view.traits, account.limits
+        streamed = self._streams or (traits.stream_upstream and call.shape is not Shape.EMBEDDING)
+        # Where nothing is streamed, the first byte comes after the last token.
+        predicted = self._entity.predicted_s(limits.input_estimate, 1 if streamed else limits.max_output)
+        self._first_byte_by = monotonic() + max(self._limits.first_byte_floor_s, FIRST_BYTE_FACTOR * predicted)
+        self._error_status, self._error_body = 0, b""
+        meter = account.meter
+        if not streamed:
+            self._answer = RawBody(meter)
+        elif not traits.stream_upstream:
+            self._answer = RawStream(meter, keep_usage=call.keep_usage)
+        elif self._streams:
+            self._answer = ProgressStream(meter, keep_usage=call.keep_usage)
         else:
-            length = started.response.header(b"content-length")
-            exchange.start(200, headers, length=int(length) if length else None)
-        while piece and not answer.done:
-            account.advance()
-            exchange.write(piece)
-            if exchange.congested:
-                await exchange.drain()
-            piece = await answer.piece()
-        if started.traits.stream_upstream and not answer.done:
-            raise ConnectionLost("the engine ended the stream without its end mark")
-        # Settled before the client can see the end: many leave at once when they do.
-        account.settle(200, "ok")
-        exchange.write(piece)
-        exchange.finish()
-        await _read_to_end(started)
+            self._answer = AssembledStream(meter)
+        body = upstream_body(call.raw, call.body, call.shape, limits, traits, call.endpoint.view.name)
+        self._transfer = replica.send(call.shape, account.rid, body, self, streamed=streamed)
 
-    async def _assemble(self, started: Started) -> None:
-        account, answer, piece = self._account, started.answer, started.piece
-        assembly = Assembly()
-        while piece:
-            assembly.feed(piece)
-            account.advance()
-            if answer.done:
-                break
-            piece = await answer.piece()
-        if not answer.done:
-            raise ConnectionLost("the engine ended the stream without its end mark")
-        account.settle(200, "ok")
-        self._exchange.respond(200, [*account.headers(), JSON], assembly.body())
+    # The replica's answer.
 
-    def _fail(self, error: ApiError, outcome: Outcome) -> None:
-        """Settle, and tell the client in the form that is still possible."""
+    def head(self, status: int, headers: list[Header]) -> None:
+        """See ``wire.client.Reader``."""
+        if status != 200:
+            self._error_status = status
+            return
+        for name, value in headers:
+            if name == b"content-type":
+                self._content_type = value
+            elif name == b"content-length":
+                self._length = int(value)
+
+    def body(self, data: bytes, framed: bytes | None, last: bool) -> None:
+        """See ``wire.client.Reader``."""
+        try:
+            if self._error_status:
+                self._take_error(data, last)
+                return
+            answer = cast(Answer, self._answer)
+            piece = answer.feed(data) if data else data
+            if piece is not data:
+                framed = None
+            if not self._started and (piece or answer.begun):
+                self._first_byte()
+            if last or answer.done:
+                self._complete(answer, piece, framed, last)
+            elif piece:
+                exchange = self._exchange
+                if not exchange.started:
+                    self._start()
+                exchange.write(piece, framed)
+        except EngineError as error:
+            self._refused_by_engine(error)
+        except WireError as error:
+            self.failed(error)
+        except Exception:
+            self._crash()
+
+    def failed(self, error: WireError) -> None:
+        """See ``wire.client.Reader``."""
+        try:
+            self._cancel()
+            if not self._started:
+                self._lost(str(error), died=not isinstance(error, ConnectFailed), late=False)
+                return
+            if self._replica is not None:
+                self._entity.failed(self._replica)
+            message = f"the replica was lost in the middle of the answer: {error}"
+            self._fail(ApiError(502, message), "engine_failed")
+        except Exception:
+            self._crash()
+
+    def _first_byte(self) -> None:
+        self._started = True
+        self._account.first_byte()
+        self._entity.answered(cast(Replica, self._replica))
+
+    def _start(self) -> None:
+        """The head of an answer whose body follows in pieces."""
         exchange, account = self._exchange, self._account
-        account.settle(error.status, outcome)
+        length = None if self._streams else self._length
+        exchange.start(200, fields=account.fields() + self._type_fields(), length=length)
+        transfer = self._transfer
+        if transfer is not None:
+            exchange.on_congestion(transfer.pause, transfer.resume)
+
+    def _complete(self, answer: Answer, piece: bytes, framed: bytes | None, last: bool) -> None:
+        """The end of a good answer, with its last piece."""
+        if last:
+            rest = answer.end()
+            if rest:
+                piece, framed = piece + rest, None
+        if not self._started:
+            if not piece:
+                self._lost("the replica's answer was empty", died=True, late=False)
+                return
+            self._first_byte()
+        exchange, account, transfer = self._exchange, self._account, self._transfer
+        # Settled before the client can see the end: many leave at once when they do.
+        if not self._streams and not exchange.started:
+            account.settle(200, "ok")
+            exchange.respond(200, fields=account.fields() + self._type_fields(), body=piece)
+        else:
+            if not exchange.started:
+                self._start()
+            account.settle(200, "ok")
+            exchange.write(piece, framed)
+            exchange.finish()
+        if not last and transfer is not None:
+            _read_rest(transfer)
+        self._transfer = None
+        self._land()
+
+    def _type_fields(self) -> bytes:
+        content_type = cast(Answer, self._answer).content_type or self._content_type
+        known = TYPE_FIELDS.get(content_type)
+        return known if known is not None else field_lines([(b"content-type", content_type)])
+
+    # What goes wrong.
+
+    def _take_error(self, data: bytes, last: bool) -> None:
+        self._error_body += data[:ERROR_BODY_BYTES]
+        if not last and len(self._error_body) < ERROR_BODY_BYTES:
+            return
+        self._cancel()
+        error = engine_error(self._error_status, self._error_body)
+        if error.status in REPLICA_DOWN:
+            self._lost(str(error), died=True, late=False)
+        else:
+            self._refused_by_engine(error)
+
+    def _refused_by_engine(self, error: EngineError) -> None:
+        self._cancel()
+        replica = self._replica
+        if replica is not None and error.status == ERROR:
+            replica.errors_in_a_row += 1
+            if replica.errors_in_a_row >= ERRORS_TO_EJECT:
+                self._entity.failed(replica)
+        told = error.for_client(self._entity.view.context, self._call.shape)
+        self._fail(told, "refused" if told.status == 400 else "engine_error")
+
+    def _lost(self, reason: str, *, died: bool, late: bool) -> None:
+        """No byte of an answer will come from the replica. ``died``: it was sent there, and may be the cause."""
+        self._cancel()
+        account, entity = self._account, self._entity
+        self._losses += died
+        if self._replica is not None:
+            entity.failed(self._replica)
+        name = self._replica.view.id if self._replica is not None else "unknown"
+        self._replica = None
+        if self._losses > LOSSES_ALLOWED:
+            if late:
+                self._fail(ApiError(504, f"two replicas gave no answer: {reason}; it is not sent again"), "timeout")
+            else:
+                message = f"two replicas died under this request: {reason}; it is not sent again"
+                self._fail(ApiError(502, message), "engine_failed")
+            return
+        log.warning(
+            "replica lost before the first byte; the request waits for another",
+            extra={"fields": {"id": account.rid, "replica": name, "reason": reason}},
+        )
+        account.lost()
+        self._waits = True
+        entity.readmit(self, account.rid)
+
+    def _falls_back(self, error: ApiError, outcome: Outcome) -> bool:
+        """Go on to the next entity, where the endpoint wants that, one is left, and the client has seen nothing."""
+        endpoint = self._call.endpoint
+        if not endpoint.view.fallback or self._started or (error.status != 429 and error.status < 500):
+            return False
+        if self._losses > LOSSES_ALLOWED or monotonic() >= self._total_by:
+            return False
+        self._tried.append(self._entity)
+        for entity in endpoint.after(self._entity):
+            if entity in self._tried:
+                continue
+            try:
+                self._call.limits(entity)
+            except ApiError:
+                continue
+            self._account.moves(outcome)
+            self._replica = None
+            self._enter(entity)  # fits its context, so this raises nothing
+            return True
+        return False
+
+    def _comment(self, now: float) -> None:
+        """Keep proxies from cutting a stream that says nothing yet."""
+        every = self._limits.comment_s
+        if every is None or not self._streams or not self._call.comments or now - self._said_at < every:
+            return
+        self._said_at = now
+        exchange = self._exchange
         if not exchange.started:
-            exchange.respond(error.status, [*account.headers(), *error.headers(), JSON], error.body())
+            exchange.start(200, fields=self._account.fields() + STREAM_FIELDS)
+        if not exchange.congested:
+            exchange.write(COMMENT)
+
+    def _client_gone(self) -> None:
+        if self._over is None:
+            return
+        try:
+            self._cancel()
+            if self._waits:
+                self._waits = False
+                self._entity.leave(self._account.rid)
+            self._account.settle(CLIENT_CLOSED, "client_gone")
+            self._land()
+        except Exception:
+            self._crash()
+
+    def _crash(self) -> None:
+        """A mistake of ours, being handled; it costs this request and no other."""
+        log.exception("a request failed in the gateway", extra={"fields": {"id": self._account.rid}})
+        try:
+            self._fail(ApiError(500, "internal error"), "engine_failed")
+        except Exception:
+            log.exception("and could not be answered", extra={"fields": {"id": self._account.rid}})
+            self._exchange.abort()
+            self._land()
+
+    def _fail(self, error: ApiError, outcome: Outcome, *, final: bool = False) -> None:
+        """Settle, and tell the client in the form that is still possible; or, unless ``final``, go on elsewhere."""
+        if self._over is None:
+            return
+        self._cancel()
+        if not final and self._falls_back(error, outcome):
+            return
+        exchange, account = self._exchange, self._account
+        if self._waits:
+            self._waits = False
+            self._entity.leave(account.rid)
+        account.settle(error.status, outcome, error.code)
+        if not exchange.started:
+            exchange.respond(error.status, [*error.headers(), JSON], error.body(), fields=account.fields())
         elif self._streams:
             exchange.keep_alive = False
             exchange.write(error.event())
             exchange.finish()
         else:
             exchange.abort()
+        self._land()
+
+    def _cancel(self) -> None:
+        """Nothing more is wanted from the replica."""
+        transfer, self._transfer = self._transfer, None
+        if transfer is not None:
+            transfer.cancel()
+
+    def _land(self) -> None:
+        over, self._over = self._over, None
+        self._transfer = None
+        if over is not None:
+            over(self)
 
 
-def _given_up(lost: ReplicaLost) -> ApiError:
-    if lost.late:
-        return ApiError(504, f"two replicas gave no answer: {lost}; the request is not sent again")
-    return ApiError(502, f"two replicas died under this request: {lost}; it is not sent again")
-
-
-async def _read_to_end(started: Started) -> None:
-    """The connection can carry another request only when this answer has been read to its last byte."""
-    if started.traits.reuse_after_stream and not started.response.complete:
-        with contextlib.suppress(WireError, TimeoutError):
-            async with asyncio.timeout(REST_S):
-                await started.answer.piece()
+def _read_rest(transfer: Transfer) -> None:
+    """The answer has ended for the client; its connection can carry another one when all of it has been read."""
+    if not transfer.reuse:
+        transfer.cancel()
+        return
+    transfer.reader = Rest()
+    transfer.resume()
+    asyncio.get_running_loop().call_later(REST_S, transfer.cancel)

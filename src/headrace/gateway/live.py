@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from headrace.gateway.auth import CUT_OFF_GRACE_S, Keys
 from headrace.gateway.endpoint import LiveEndpoint
+from headrace.gateway.entity import LiveEntity
 from headrace.gateway.errors import ApiError
 from headrace.gateway.snapshot import EntityTick, KeyView, ReplicaTick, ReplicaView, Snapshot
 
@@ -22,7 +23,7 @@ class Live:
         self._loop = asyncio.get_running_loop()
         self._on_cold_arrival = on_cold_arrival
         self._keys = Keys()
-        self._removed: list[LiveEndpoint] = []
+        self._removed: list[LiveEntity] = []
         """Deleted, with requests still in flight."""
         self._cut_off_at: float | None = None
         self.version = 0
@@ -43,16 +44,14 @@ class Live:
         before = {endpoint.view.id: endpoint for endpoint in self.endpoints.values()}
         self.endpoints = {}
         for view in snapshot.endpoints:
-            replicas = [replica for entity in view.entities for replica in by_entity.get(entity.id, ())]
             endpoint = before.pop(view.id, None)
             if endpoint is None:
-                endpoint = LiveEndpoint(view, replicas, self._on_cold_arrival)
+                endpoint = LiveEndpoint(view, by_entity, self._on_cold_arrival)
             else:
-                endpoint.update(view, replicas)
+                self._removed += endpoint.update(view, by_entity)
             self.endpoints[view.name] = endpoint
         for endpoint in before.values():
-            endpoint.remove()
-            self._removed.append(endpoint)
+            self._removed += endpoint.remove()
         self.restored = snapshot.restored
         self.version = snapshot.version
 
@@ -88,13 +87,14 @@ class Live:
         return None
 
     def ticks(self) -> tuple[tuple[EntityTick, ...], tuple[ReplicaTick, ...]]:
-        """Counters and gauges of this moment, of deleted endpoints too until their last request has ended."""
-        endpoints: list[EntityTick] = []
+        """Counters and gauges of this moment, of deleted entities too until their last request has ended."""
+        entities: list[EntityTick] = []
         replicas: list[ReplicaTick] = []
-        for endpoint in (*self.endpoints.values(), *self._removed):
-            tick, its_replicas = endpoint.ticks()
-            endpoints.append(tick)
+        live = [entity for endpoint in self.endpoints.values() for entity in endpoint.entities]
+        for entity in (*live, *self._removed):
+            tick, its_replicas = entity.ticks()
+            entities.append(tick)
             replicas += its_replicas
-            if endpoint.removed and not tick.in_flight:
-                self._removed.remove(endpoint)
-        return tuple(endpoints), tuple(replicas)
+            if entity.removed and not tick.in_flight:
+                self._removed.remove(entity)
+        return tuple(entities), tuple(replicas)

@@ -13,6 +13,7 @@ import msgspec
 import uvloop
 
 from headrace import logs
+from headrace.gateway.access import NO_LOG, AccessLog
 from headrace.gateway.app import App
 from headrace.gateway.config import GatewayConfig
 from headrace.gateway.flight import TimeLimits
@@ -41,7 +42,8 @@ class Gateway:
         self._live = Live(self._link.nudge)
         self._proxy = Proxy(config.controller_socket)
         limits = TimeLimits(total_s=config.total_s, first_byte_floor_s=config.first_byte_floor_s)
-        self._app = App(self._live, self._outbox, self._proxy, limits)
+        access = AccessLog(sys.stderr.fileno() if log.isEnabledFor(logging.INFO) else NO_LOG)
+        self._app = App(self._live, self._outbox, self._proxy, limits, access)
         self._server = Server(
             self._app.handle, limits=Limits(body_bytes=config.max_body_bytes), on_error=self._app.refusal
         )
@@ -67,6 +69,7 @@ class Gateway:
         if self._linked is not None:
             self._linked.cancel()
         await self._proxy.close()
+        self._app.close()
         self._outbox.close()
         return sum(cut)
 

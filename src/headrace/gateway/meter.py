@@ -29,6 +29,13 @@ class Usage(msgspec.Struct):
     prompt_tokens_details: _Details | None = None
 
 
+class _Whole(msgspec.Struct):
+    usage: Usage | None = None
+
+
+_whole: msgspec.json.Decoder[_Whole] = msgspec.json.Decoder(_Whole)
+
+
 class Meter:
     """Tokens of one attempt at one replica."""
 
@@ -55,6 +62,16 @@ class Meter:
         details = usage.prompt_tokens_details
         self.cached_tokens = (details.cached_tokens or 0) if details is not None else 0
         self.exact = True
+
+    def take_whole(self, body: bytes) -> bool:
+        """The usage of a whole JSON answer; whether there was one."""
+        try:
+            usage = _whole.decode(body).usage
+        except msgspec.DecodeError:
+            return False
+        if usage is not None:
+            self.take_usage(usage)
+        return self.exact
 
     def take_tail(self, tail: bytes) -> bool:
         """Look for the last usage object in the end of a JSON answer; whether there was one."""

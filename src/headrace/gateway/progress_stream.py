@@ -13,8 +13,8 @@ import msgspec
 
 from headrace.gateway.engine_error import error_in_event
 from headrace.gateway.meter import Meter
-from headrace.gateway.relay import DONE, LARGEST_EVENT_BYTES, usage_of
-from headrace.wire.client import ProtocolError, Response
+from headrace.gateway.relay import DONE, usage_of, whole_events
+from headrace.wire.client import ConnectionLost
 from headrace.wire.sse import EventSplitter
 
 _PROGRESS = b'"prompt_progress":{'
@@ -38,23 +38,24 @@ _progress_event: msgspec.json.Decoder[_ProgressEvent] = msgspec.json.Decoder(_Pr
 class ProgressStream:
     """See ``relay.Answer``."""
 
-    def __init__(self, response: Response, meter: Meter, *, keep_usage: bool) -> None:
-        self.done = False
-        self._response = response
+    def __init__(self, meter: Meter, *, keep_usage: bool) -> None:
+        self.done = self.begun = False
+        self.content_type: bytes | None = None
         self._meter = meter
         self._keep_usage = keep_usage
         self._splitter = EventSplitter()
 
-    async def piece(self) -> bytes:
+    def feed(self, data: bytes) -> bytes:
         """Whole events, without those that are for us alone. Raises WireError, EngineError."""
-        async for data in self._response:
-            events = self._splitter.feed(data)
-            if len(self._splitter.rest) > LARGEST_EVENT_BYTES:
-                raise ProtocolError(f"an event of the engine exceeds {LARGEST_EVENT_BYTES} bytes")
-            kept = b"".join(map(self._clean, events))
-            if kept:
-                self.done = DONE.search(events[-1]) is not None
-                return kept
+        events = whole_events(self._splitter, data)
+        kept = b"".join(map(self._clean, events))
+        self.done = bool(events) and DONE.search(events[-1]) is not None
+        return kept
+
+    def end(self) -> bytes:
+        """Raises ConnectionLost where the end mark has not come: this engine ends its streams with one."""
+        if not self.done:
+            raise ConnectionLost("the engine ended the stream without its end mark")
         return b""
 
     def _clean(self, event: bytes) -> bytes:

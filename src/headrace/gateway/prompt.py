@@ -33,6 +33,8 @@ class Prompt(msgspec.Struct, frozen=True):
     """Exact, for token ids."""
     at_least: int
     """Tokens, whatever the tokenizer."""
+    longest: int = 0
+    """Tokens at least of the longest of several inputs that are processed each by itself; 0 where there is but one."""
 
 
 class _Message(msgspec.Struct):
@@ -79,6 +81,10 @@ class BytesPerToken:
 
 def measure(body: Body, shape: Shape) -> Prompt:
     """The size of the input. Raises ApiError 400 where there is none, or more than one prompt."""
+    if shape is Shape.EMBEDDING:
+        if not isinstance(body.input, Raw):
+            raise ApiError(400, "'input' is missing; expected text or a list of texts", param="input")
+        return _embedding(body.input)
     if shape is Shape.CHAT:
         if not isinstance(body.messages, Raw):
             raise ApiError(400, "'messages' is missing; expected a list of messages", param="messages")
@@ -112,6 +118,27 @@ def _completion(raw: Raw) -> Prompt:
     return Prompt(text_bytes=0, tokens=len(prompt), at_least=len(prompt))
 
 
+def _embedding(raw: Raw) -> Prompt:
+    """Text, token ids, or a list of either: each is embedded by itself."""
+    found: Any = msgspec.json.decode(raw)
+    inputs = [found] if _is_input(found) else found
+    if not isinstance(inputs, list) or not inputs or not all(map(_is_input, inputs)):
+        raise ApiError(400, "'input' must be text, a list of token ids, or a list of either, none empty", param="input")
+    texts = [len(one.encode()) for one in inputs if isinstance(one, str)]
+    tokens = [len(one) for one in inputs if not isinstance(one, str)]
+    sizes = [_at_least(size) for size in texts] + tokens
+    return Prompt(
+        text_bytes=sum(texts), tokens=sum(tokens) if not texts else None, at_least=sum(sizes), longest=max(sizes)
+    )
+
+
+def _is_input(value: Any) -> bool:
+    """Text, or token ids."""
+    if isinstance(value, list):
+        return bool(value) and all(type(token) is int for token in value)
+    return isinstance(value, str) and bool(value)
+
+
 def _only_one(prompt: Any) -> Any:
     """Some clients send their one prompt as a list of one."""
     if not isinstance(prompt, list) or not prompt or not isinstance(prompt[0], str | list):
@@ -139,6 +166,15 @@ def _bytes_of_text(messages: list[_Message]) -> int:
 
 def limits(body: Body, prompt: Prompt, estimate: int, *, context: int, default_max_tokens: int) -> Limits:
     """What fits ``context`` tokens. Raises ApiError 400 for what can never fit, naming the limit."""
+    if prompt.longest:
+        if prompt.longest > context:
+            raise ApiError(
+                400,
+                f"an input has at least {prompt.longest} tokens; the context of this endpoint is {context} tokens",
+                code="context_length_exceeded",
+                param="input",
+            )
+        return Limits(input_estimate=max(estimate, 1), max_output=0, max_tokens=0)
     largest = context - prompt.at_least
     if largest < 1:
         exactly = "" if prompt.tokens is not None else "at least "

@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 
 from headrace.gateway.meter import BYTES_PER_OUTPUT_TOKEN, TAIL_BYTES, USAGE, Meter, Usage
-from headrace.wire.client import ProtocolError, Response
+from headrace.wire.client import ProtocolError
 from headrace.wire.sse import EventSplitter
 
 LARGEST_EVENT_BYTES = 1024 * 1024
@@ -22,13 +22,24 @@ DONE = re.compile(rb"data: ?\[DONE\]\s*\Z")
 
 
 class Answer(Protocol):
-    """What the client is to be sent, piece by piece; the meter follows it."""
+    """Turns what the engine sends into what the client gets; the meter follows it."""
 
     done: bool
-    """The piece that was returned last ends the answer, whatever the connection does after it."""
+    """What was returned last ends the answer, whatever the connection does after it."""
+    begun: bool
+    """The answer has begun, although nothing was returned."""
+    content_type: bytes | None
+    """Of what is returned; None where the engine's holds."""
 
-    async def piece(self) -> bytes:
-        """The next bytes for the client, none at the end. Raises WireError, EngineError."""
+    def feed(self, data: bytes) -> bytes:
+        """What goes to the client of the bytes of one read; ``data`` itself where that is all of them.
+
+        Raises WireError, EngineError.
+        """
+        ...
+
+    def end(self) -> bytes:
+        """The engine has said all; what is left goes to the client. Raises WireError where that cannot be the end."""
         ...
 
 
@@ -51,34 +62,52 @@ def usage_of(event: bytes) -> UsageEvent | None:
     return found if found.usage is not None else None
 
 
+def whole_events(splitter: EventSplitter, data: bytes) -> list[bytes]:
+    """The events that are complete now. Raises ProtocolError for one that is larger than any event."""
+    events = splitter.feed(data)
+    if len(splitter.rest) > LARGEST_EVENT_BYTES:
+        raise ProtocolError(f"an event of the engine exceeds {LARGEST_EVENT_BYTES} bytes")
+    return events
+
+
 class RawStream:
     """Events of a well-behaved engine."""
 
-    def __init__(self, response: Response, meter: Meter, *, keep_usage: bool) -> None:
-        self.done = False
-        self._response = response
+    __slots__ = ("_keep_usage", "_meter", "_splitter", "begun", "content_type", "done")
+
+    def __init__(self, meter: Meter, *, keep_usage: bool) -> None:
+        self.done = self.begun = False
+        self.content_type: bytes | None = None
         self._meter = meter
         self._keep_usage = keep_usage
-        self._splitter = EventSplitter()
+        self._splitter: EventSplitter | None = None
+        """There is one while an event is not complete."""
 
-    async def piece(self) -> bytes:
+    def feed(self, data: bytes) -> bytes:
         """See Answer."""
-        async for data in self._response:
-            events = self._splitter.feed(data)
-            if len(self._splitter.rest) > LARGEST_EVENT_BYTES:
-                raise ProtocolError(f"an event of the engine exceeds {LARGEST_EVENT_BYTES} bytes")
-            if not events:
-                continue
-            whole = events[0] if len(events) == 1 else b"".join(events)
-            if not self._meter.exact:
-                self._meter.output_tokens += len(events)
-            if USAGE.search(whole) is not None:
-                whole = b"".join(event for event in events if not self._takes(event))
-            self.done = DONE.search(events[-1]) is not None
-            if whole:
-                return whole
-        rest, self._splitter = self._splitter.rest, EventSplitter()
-        return rest
+        # Whole events of JSON, none of them the last or one with the usage: nearly every read.
+        if self._splitter is None and data.endswith(b"}\n\n") and b'"usage"' not in data:
+            self._meter.output_tokens += data.count(b"\n\n")
+            return data
+        return self._feed(data)
+
+    def _feed(self, data: bytes) -> bytes:
+        splitter = self._splitter = self._splitter or EventSplitter()
+        events = whole_events(splitter, data)
+        if not splitter.rest:
+            self._splitter = None
+        if not events:
+            return b""
+        if not self._meter.exact:
+            self._meter.output_tokens += len(events)
+        self.done = DONE.search(events[-1]) is not None
+        kept = [event for event in events if not self._takes(event)]
+        return kept[0] if len(kept) == 1 else b"".join(kept)
+
+    def end(self) -> bytes:
+        """See Answer."""
+        splitter, self._splitter = self._splitter, None
+        return splitter.rest if splitter is not None else b""
 
     def _takes(self, event: bytes) -> bool:
         """Read the usage; whether the event is for us alone."""
@@ -92,27 +121,24 @@ class RawStream:
 class RawBody:
     """An answer that is not streamed."""
 
-    def __init__(self, response: Response, meter: Meter) -> None:
-        self.done = False
-        self._response = response
+    __slots__ = ("_meter", "_size", "_tail", "begun", "content_type", "done")
+
+    def __init__(self, meter: Meter) -> None:
+        self.done = self.begun = False
+        self.content_type: bytes | None = None
         self._meter = meter
         self._tail = b""
         self._size = 0
 
-    async def piece(self) -> bytes:
+    def feed(self, data: bytes) -> bytes:
         """See Answer."""
-        async for data in self._response:
-            self._size += len(data)
-            self._tail = (self._tail + data)[-TAIL_BYTES:]
-            if self._response.complete:
-                self._end()
-            return data
-        self._end()
-        return b""
+        self._size += len(data)
+        self._tail = (self._tail + data)[-TAIL_BYTES:] if self._tail else data
+        return data
 
-    def _end(self) -> None:
-        if self.done:
-            return
-        self.done = True
-        if not self._meter.take_tail(self._tail):
-            self._meter.output_tokens = round(self._size / BYTES_PER_OUTPUT_TOKEN)
+    def end(self) -> bytes:
+        """See Answer."""
+        meter = self._meter
+        if not (meter.take_whole(self._tail) if self._size == len(self._tail) else meter.take_tail(self._tail)):
+            meter.output_tokens = round(self._size / BYTES_PER_OUTPUT_TOKEN)
+        return b""

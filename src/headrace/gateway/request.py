@@ -20,6 +20,7 @@ LARGEST_USAGE_CONTEXT = 4096
 class Shape(enum.Enum):
     CHAT = "/v1/chat/completions"
     COMPLETION = "/v1/completions"
+    EMBEDDING = "/v1/embeddings"
 
 
 class StreamOptions(msgspec.Struct, frozen=True):
@@ -32,6 +33,7 @@ class Body(msgspec.Struct, frozen=True):
     model: str | UnsetType | None = UNSET
     messages: Raw | UnsetType = UNSET
     prompt: Raw | UnsetType = UNSET
+    input: Raw | UnsetType = UNSET
     stream: bool | UnsetType | None = UNSET
     stream_options: StreamOptions | UnsetType | None = UNSET
     return_progress: bool | UnsetType | None = UNSET
@@ -100,9 +102,15 @@ def check(body: Body) -> None:
 
 
 def shape_of(body: Body) -> Shape:
-    """Chat or completion, where the path does not say. Raises ApiError 400."""
+    """Chat, completion or embedding, where the path does not say. Raises ApiError 400."""
     if body.messages is not UNSET:
         return Shape.CHAT
     if body.prompt is not UNSET:
         return Shape.COMPLETION
-    raise ApiError(400, "the body has neither 'messages' (chat) nor 'prompt' (completion)", code="missing_input")
+    if body.input is not UNSET:
+        return Shape.EMBEDDING
+    raise ApiError(
+        400,
+        "the body has neither 'messages' (chat) nor 'prompt' (completion) nor 'input' (embedding)",
+        code="missing_input",
+    )

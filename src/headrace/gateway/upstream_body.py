@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec import UNSET
+
 from headrace.gateway.prompt import Limits
-from headrace.gateway.request import Body
+from headrace.gateway.request import Body, Shape
 from headrace.gateway.snapshot import Traits
 from headrace.gateway.splice import append, rewrite
 
@@ -13,12 +15,23 @@ OURS = ("client_request_id", "usage_context")
 """Fields for the journal, which engines do not know."""
 
 
-def upstream_body(raw: bytes, body: Body, limits: Limits, traits: Traits, endpoint: str) -> bytes:
+def upstream_body(raw: bytes, body: Body, shape: Shape, limits: Limits, traits: Traits, endpoint: str) -> bytes:
     """``raw`` for an engine with these traits."""
     members: dict[str, Any] = {}
     model = traits.upstream_model or endpoint
     if body.model != model:
         members["model"] = model
+    if shape is not Shape.EMBEDDING:
+        members.update(_generation(body, limits, traits))
+    drop = [name for name in OURS if getattr(body, name) is not UNSET]
+    if drop or any(body.has(name) for name in members):
+        return rewrite(raw, members, drop)
+    return append(raw, members)
+
+
+def _generation(body: Body, limits: Limits, traits: Traits) -> dict[str, Any]:
+    """What an engine that generates must be told."""
+    members: dict[str, Any] = {}
     # max_completion_tokens is not known to every engine; max_tokens is.
     if body.max_tokens != limits.max_tokens:
         members["max_tokens"] = limits.max_tokens
@@ -31,7 +44,4 @@ def upstream_body(raw: bytes, body: Body, limits: Limits, traits: Traits, endpoi
             members["timings_per_token"] = True
     if (body.streams or traits.stream_upstream) and not body.wants_usage:
         members["stream_options"] = {"include_usage": True}
-    drop = [name for name in OURS if body.has(name)]
-    if drop or any(body.has(name) for name in members):
-        return rewrite(raw, members, drop)
-    return append(raw, members)
+    return members
