@@ -6,7 +6,7 @@ import pytest
 from cli_api import ToyApi
 
 from headrace.cli.connection import Connection
-from headrace.cli.endpoints import API, _chunk
+from headrace.cli.endpoint_body import API, _chunk
 from headrace.cli.errors import CommandError
 
 

@@ -129,7 +129,15 @@ def test_times_are_told_in_many_ways() -> None:
 
 
 def test_a_bill_names_the_config_of_each_line_and_the_zone_of_its_hour(tmp_path: Path) -> None:
-    line = {"hour_start_ms": 1_795_392_000_000, "config_version": 7, "chunk_ms": 3600, "price": "1", "amount": "0.001"}
+    line = {
+        "hour_start_ms": 1_795_392_000_000,
+        "entity": "toy-1",
+        "entity_id": "n1",
+        "config_version": 7,
+        "chunk_ms": 3600,
+        "price": "1",
+        "amount": "0.001",
+    }
     told = {"currency": "DBU", "total": "0.001", "bills": [{"endpoint": "chat", "lines": [line]}]}
     with ToyApi({"/api/headrace/v1/bill": [told]}) as api:
         done = run("bill", "--url", api.url, data_dir=tmp_path)
@@ -150,7 +158,7 @@ def test_a_servers_process_is_not_blamed_for_another_url(tmp_path: Path) -> None
 @pytest.mark.parametrize("simulated", [True, False])
 def test_load_on_a_simulated_endpoint_says_that_its_figures_are_no_models(tmp_path: Path, simulated: bool) -> None:
     weights = {"w_in": 1.0, "w_out": 1.5, "w_pp": 0.0, "w_dd": 0.0, "w_c": 0.0}
-    told = {"weights": weights, "chunk": 100, "simulated": simulated}
+    told = {"entities": [{"weights": weights, "chunk": 100, "traffic": 100}], "simulated": simulated}
     with ToyApi({"/api/headrace/v1/endpoints/x": [told]}) as api:
         done = run("load", "x", "-n", "1", "--url", api.url, data_dir=tmp_path)
     assert ("The endpoint runs the simulated engine: these figures are no model's." in done.stdout) is simulated

@@ -15,15 +15,11 @@ from headrace.cli.errors import CommandError
 PATH = "/api/headrace/v1/endpoints/chat"
 
 
-def endpoint(**more: Any) -> dict[str, Any]:
+def entity(**more: Any) -> dict[str, Any]:
     return {
-        "name": "chat",
+        "name": "sim-1",
+        "traffic": 100,
         "state": "ready",
-        "problems": [],
-        "config_update": "NOT_UPDATING",
-        "update_message": "",
-        "config_version": 3,
-        "pending_version": None,
         "model": "sim",
         "model_version": "1",
         "engine": "simulated",
@@ -33,11 +29,12 @@ def endpoint(**more: Any) -> dict[str, Any]:
         "chunk": 1200,
         "min_chunks": 1,
         "max_chunks": 2,
+        "min_tokens_s": 1200,
+        "max_tokens_s": 2400,
         "scale_to_zero": False,
         "weights": {"w_in": 1.0, "w_out": 1.5, "w_pp": 0.0, "w_dd": 0.0, "w_c": 0.0},
         "profile_id": "sim-20261122",
         "profile_status": "quick",
-        "measuring": False,
         "chunks_wanted": 1,
         "chunks_ready": 1,
         "chunks_loading": 0,
@@ -45,9 +42,26 @@ def endpoint(**more: Any) -> dict[str, Any]:
         "chunks_in_use": 1,
         "chunks_billed": 1,
         "scaling_reason": "demand 300 fits 1 chunk",
+    } | more
+
+
+def endpoint(**more: Any) -> dict[str, Any]:
+    return {
+        "name": "chat",
+        "state": "ready",
+        "problems": [],
+        "config_update": "NOT_UPDATING",
+        "update_message": "",
+        "config_version": 3,
+        "pending_version": None,
+        "measuring": False,
+        "options": {"overload": "queue", "fallback": False},
+        "chunks_loading": 0,
+        "entities": [entity()],
         "replicas": [
             {
                 "id": "r1",
+                "entity": "sim-1",
                 "state": "ready",
                 "cpus": [2, 3],
                 "slots": 4,
@@ -79,6 +93,22 @@ def test_one_endpoint_is_told_in_full(capsys: pytest.CaptureFixture[str]) -> Non
         assert words in said
 
 
+def test_several_served_entities_are_told_each_with_its_traffic(capsys: pytest.CaptureFixture[str]) -> None:
+    big, small = entity(name="big", traffic=80), entity(name="small", traffic=20, model="tiny", state="asleep")
+    told = endpoint(entities=[big, small], options={"overload": "spill", "fallback": True})
+    print_endpoint(told)
+    said = capsys.readouterr().out
+    for words in ("chat/big", "ready, 80% of the traffic", "asleep, 20% of the traffic", "spill, falls back", "sim-1"):
+        assert words in said
+    print_endpoints([told, endpoint(name="other")])
+    rows = [line.split()[:5] for line in capsys.readouterr().out.splitlines() if line.strip()[:4] in ("chat", "othe")]
+    assert rows == [
+        ["chat", "big", "80%", "sim", "ready"],
+        ["chat", "small", "20%", "tiny", "asleep"],
+        ["other", "sim-1", "100%", "sim", "ready"],
+    ]
+
+
 def test_an_endpoint_without_replicas_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     print_endpoint(endpoint(replicas=[]))
     assert "no replicas" in capsys.readouterr().out
@@ -96,7 +126,10 @@ def test_a_config_that_is_to_follow_is_told(
     ("more", "label"),
     [
         ({}, "quick, simulated"),
-        ({"simulated": False, "profile_status": "provisional", "measuring": True}, "provisional, measuring"),
+        (
+            {"measuring": True, "entities": [entity(simulated=False, profile_status="provisional")]},
+            "provisional, measuring",
+        ),
     ],
 )
 def test_a_row_says_what_its_figures_are_worth(

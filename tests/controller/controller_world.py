@@ -10,11 +10,11 @@ from typing import Any
 
 import msgspec
 
+from headrace.controller.asked import AskedConfig, AskedEntity, AskedRoute
+from headrace.controller.clock import Clock
 from headrace.controller.config import ControllerConfig
 from headrace.controller.controller import Controller
-from headrace.controller.endpoint import Endpoint, Options
-from headrace.controller.offers import Asked
-from headrace.controller.reconcile import Clock
+from headrace.controller.endpoint import Endpoint, Entity, Options
 from headrace.engines.base import EngineTraits, ModelSettings
 from headrace.fleet.base import FleetError, FleetReplica
 from headrace.gateway.snapshot import Ack, EntityTick, Hello, ReplicaTick, Snapshot, Tick
@@ -128,11 +128,12 @@ class ToyGateway:
         self.version = self.world.snapshot.version
         self.world.controller.gateways.ack(self.name, Ack(version=self.version))
 
-    def offer(self, endpoint: Endpoint, *, work: float = 0.0, **gauges: Any) -> None:
-        """Count more offered work, and set gauges."""
-        before = self.counters.get(endpoint.id) or empty_tick(endpoint.id)
+    def offer(self, endpoint: Endpoint, entity: Entity | None = None, *, work: float = 0.0, **gauges: Any) -> None:
+        """Count more offered work, and set gauges: of a served entity, by default the first one."""
+        entity_id = (entity or endpoint.current.entities[0]).id
+        before = self.counters.get(entity_id) or empty_tick(endpoint.id, entity_id)
         arrivals = before.arrivals + (1 if work else 0)
-        self.counters[endpoint.id] = msgspec.structs.replace(
+        self.counters[entity_id] = msgspec.structs.replace(
             before, arrivals=arrivals, offered_work=before.offered_work + work, **gauges
         )
 
@@ -149,9 +150,9 @@ class ToyGateway:
         return controller.reconciler.heard(tick)
 
 
-def empty_tick(endpoint_id: str) -> EntityTick:
+def empty_tick(endpoint_id: str, entity_id: str) -> EntityTick:
     zeros = {name: 0 for name in EntityTick.__struct_fields__ if name not in ("endpoint", "entity")}
-    return msgspec.convert({"endpoint": endpoint_id, "entity": "", **zeros}, EntityTick)
+    return msgspec.convert({"endpoint": endpoint_id, "entity": entity_id, **zeros}, EntityTick)
 
 
 class World:
@@ -196,27 +197,22 @@ class World:
         options: Options | None = None,
     ) -> Endpoint:
         """An endpoint of ``low`` to ``high`` chunks."""
-        zero = low == 0 if scale_to_zero is None else scale_to_zero
-        asked = Asked(
-            name=None,
-            model=model,
-            version=None,
-            min_tokens_s=low * CHUNK,
-            max_tokens_s=high * CHUNK,
-            scale_to_zero=zero,
-        )
-        return self.controller.endpoints.create(name, asked, creator="test", options=options or Options())
+        asked = entity(None, low, high, model=model, scale_to_zero=scale_to_zero)
+        config = AskedConfig(entities=(asked,))
+        return self.controller.endpoints.create(name, config, creator="test", options=options or Options())
 
     def update(self, name: str, low: int, high: int, *, model: str = "toy") -> Endpoint:
-        asked = Asked(
-            name=None,
-            model=model,
-            version=None,
-            min_tokens_s=low * CHUNK,
-            max_tokens_s=high * CHUNK,
-            scale_to_zero=low == 0,
-        )
-        return self.controller.endpoints.update(name, asked)
+        return self.controller.endpoints.update(name, AskedConfig(entities=(entity(None, low, high, model=model),)))
+
+    def create_several(
+        self, name: str, *entities: tuple[AskedEntity, int], options: Options | None = None
+    ) -> Endpoint:
+        """An endpoint of several served entities, each with its percentage of the traffic."""
+        asked = config(*entities)
+        return self.controller.endpoints.create(name, asked, creator="test", options=options or Options())
+
+    def update_several(self, name: str, *entities: tuple[AskedEntity, int]) -> Endpoint:
+        return self.controller.endpoints.update(name, config(*entities))
 
     def get(self, name: str) -> Endpoint:
         return self.controller.endpoints.get(name)
@@ -230,8 +226,36 @@ class World:
     def kinds(self) -> list[str]:
         return [event.kind for event in self.controller.events.list(limit=1000)]
 
-    def phases(self, name: str) -> list[str]:
-        return sorted(replica.phase.value for replica in self.controller.roster.of(self.get(name).id))
+    def phases(self, name: str, entity: str | None = None) -> list[str]:
+        """Of the replicas of an endpoint, or of one of its served entities."""
+        endpoint = self.get(name)
+        named = {one.id for one in endpoint.entities.values() if entity in (None, one.name)}
+        replicas = self.controller.roster.of(endpoint.id)
+        return sorted(r.phase.value for r in replicas if entity is None or r.entity_id in named)
+
+    def entity(self, name: str, entity: str) -> Entity:
+        """A served entity of an endpoint, as it is sold now."""
+        return next(one for one in self.get(name).current.entities if one.name == entity)
+
+
+def entity(
+    name: str | None, low: int, high: int, *, model: str = "toy", scale_to_zero: bool | None = None
+) -> AskedEntity:
+    """A served entity of ``low`` to ``high`` chunks."""
+    return AskedEntity(
+        name=name,
+        model=model,
+        version=None,
+        min_tokens_s=low * CHUNK,
+        max_tokens_s=high * CHUNK,
+        scale_to_zero=low == 0 if scale_to_zero is None else scale_to_zero,
+    )
+
+
+def config(*entities: tuple[AskedEntity, int]) -> AskedConfig:
+    """Each with its percentage; one with 0 has no route."""
+    routes = tuple(AskedRoute(entity=str(one.name), percentage=part) for one, part in entities if part)
+    return AskedConfig(entities=tuple(one for one, _ in entities), routes=routes)
 
 
 def profile_of(model: ModelSettings, chunk: int, status: str = "measured") -> Profile:

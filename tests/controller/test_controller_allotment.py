@@ -15,11 +15,11 @@ REAL = ModelSettings(name="real", engine="llamacpp")
 SIMULATED = ModelSettings(name="sim", engine="simulated")
 
 
-def want(endpoint: str, model: ModelSettings, minimum: int, wanted: int, running: int) -> Want:
+def want(entity: str, model: ModelSettings, minimum: int, wanted: int, running: int) -> Want:
     """On a machine of two cores."""
     fleets = Fleets(LocalFleet(Path("supervisor.sock"), b"", cores=range(2)), StaticFleet())
     return Want(
-        endpoint=endpoint,
+        entity=entity,
         pool=pool_of(model),
         share=Fraction(1, fleets.capacity(model)),
         minimum=minimum,

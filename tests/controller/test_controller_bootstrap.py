@@ -51,7 +51,7 @@ def measuring(world: World, *during: Callable[[], object]) -> Callable[[str, Pat
 @pytest.mark.parametrize(("places", "most"), [(1, 1), (2, 2), (8, 2)])
 async def test_a_new_server_sells_one_to_two_chunks_as_its_cores_allow(tmp_path: Path, places: int, most: int) -> None:
     world = await world_with_first(tmp_path, places=places)
-    entity = world.get("a").target.entity
+    entity = world.get("a").target.entities[0]
     assert (entity.min_chunks, entity.max_chunks, entity.profile_status) == (1, most, "provisional")
 
 
@@ -73,12 +73,14 @@ async def test_a_model_that_is_not_there_is_an_event_and_no_end_of_the_server(tm
 async def test_what_was_measured_becomes_a_new_config_with_the_same_chunk_counts(tmp_path: Path) -> None:
     world = await world_with_first(tmp_path)
     running = world.fleet.living()
-    await measure_first(world.controller, world.get("a"), measuring(world))
+    await measure_first(world.controller, world.get("a"), "toy", measuring(world))
     await world.step()
     config = world.get("a").active
     assert config is not None
-    assert (config.version, config.entity.chunk, config.entity.min_chunks, config.entity.max_chunks) == (2, 700, 1, 2)
-    assert config.entity.profile_status == "quick"
+    assert (config.version, len(config.entities)) == (2, 1)
+    (entity,) = config.entities
+    assert (entity.chunk, entity.min_chunks, entity.max_chunks) == (700, 1, 2)
+    assert entity.profile_status == "quick"
     assert world.fleet.living() == running, "the same replicas serve on"
     assert "config_measured" in world.kinds()
     assert world.controller.measuring == set()
@@ -95,8 +97,8 @@ async def test_a_measurement_that_requests_spoiled_is_made_again(tmp_path: Path)
         gateway.offer(world.get("a"), work=10.0, dispatched=1)
         gateway.report()
 
-    await measure_first(world.controller, world.get("a"), measuring(world, chat))
-    assert world.get("a").target.entity.chunk == 700
+    await measure_first(world.controller, world.get("a"), "toy", measuring(world, chat))
+    assert world.get("a").target.entities[0].chunk == 700
     assert world.kinds().count("measuring_spoiled") == 1
 
 
@@ -113,8 +115,8 @@ async def test_after_three_spoiled_measurements_the_provisional_figures_stay(tmp
         gateway.offer(world.get("a"), work=10.0, dispatched=served)
         gateway.report()
 
-    await measure_first(world.controller, world.get("a"), measuring(world, *[chat] * MOST_ATTEMPTS))
-    assert world.get("a").target.entity.chunk == CHUNK
+    await measure_first(world.controller, world.get("a"), "toy", measuring(world, *[chat] * MOST_ATTEMPTS))
+    assert world.get("a").target.entities[0].chunk == CHUNK
     assert world.kinds().count(GAVE_UP) == 1
     assert not (world.data.profiles / "toy.json").exists(), "a spoiled profile is sold to nobody"
     assert to_measure(world.controller, FIRST) is None, "nor is it tried at every start"
@@ -127,7 +129,7 @@ async def test_a_measurement_that_fails_says_why(tmp_path: Path, monkeypatch: py
     async def fails(model: str, data_dir: Path) -> Outcome:
         return Outcome(1, "no engine here")
 
-    await measure_first(world.controller, world.get("a"), fails)
+    await measure_first(world.controller, world.get("a"), "toy", fails)
     messages = [event.message for event in world.controller.events.list() if event.kind == GAVE_UP]
     assert "no engine here" in messages[0]
 
@@ -150,8 +152,8 @@ async def test_a_measurement_that_other_programs_disturbed_is_made_again(
 ) -> None:
     monkeypatch.setattr(bootstrap, "RETRY_S", 0.0)
     world = await world_with_first(tmp_path)
-    await measure_first(world.controller, world.get("a"), disturbed_times(world, 1))
-    assert world.get("a").target.entity.chunk == 702
+    await measure_first(world.controller, world.get("a"), "toy", disturbed_times(world, 1))
+    assert world.get("a").target.entities[0].chunk == 702
     messages = [event.message for event in world.controller.events.list() if event.kind == "measuring_spoiled"]
     assert messages == ["measuring toy, attempt 1 of 3: other programs used 42% of the cores' time meanwhile"]
 
@@ -161,8 +163,8 @@ async def test_a_measurement_that_is_disturbed_every_time_is_kept_and_said_to_be
 ) -> None:
     monkeypatch.setattr(bootstrap, "RETRY_S", 0.0)
     world = await world_with_first(tmp_path)
-    await measure_first(world.controller, world.get("a"), disturbed_times(world, MOST_ATTEMPTS))
-    assert world.get("a").target.entity.chunk == 700 + MOST_ATTEMPTS
+    await measure_first(world.controller, world.get("a"), "toy", disturbed_times(world, MOST_ATTEMPTS))
+    assert world.get("a").target.entities[0].chunk == 700 + MOST_ATTEMPTS
     assert world.kinds().count("measuring_spoiled") == MOST_ATTEMPTS - 1
     kept = next(event for event in world.controller.events.list() if event.kind == "measuring_disturbed")
     assert "42% of the cores' time" in kept.message
@@ -198,7 +200,7 @@ async def test_a_measurement_begins_when_no_request_runs(tmp_path: Path, monkeyp
         began.set()
         return Outcome(1, "")
 
-    task = asyncio.create_task(measure_first(world.controller, world.get("a"), measure))
+    task = asyncio.create_task(measure_first(world.controller, world.get("a"), "toy", measure))
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(began.wait(), 0.05)
     gateway.offer(world.get("a"), work=10.0, dispatched=1, in_flight=0)

@@ -101,7 +101,7 @@ def tick(gateway: str, *entities: EntityTick, version: int = 1, replicas: tuple[
 
 
 def counted(work: float, arrivals: int = 1) -> EntityTick:
-    return msgspec.structs.replace(empty_tick("e"), offered_work=work, arrivals=arrivals)
+    return msgspec.structs.replace(empty_tick("e", "n"), offered_work=work, arrivals=arrivals)
 
 
 def connected(*names: str) -> Gateways:

@@ -10,8 +10,9 @@ import pytest
 from controller_world import CHUNK, ToyGateway, World
 
 from headrace.controller.backoff import FAILING_AFTER, LONGEST_DELAY_S
-from headrace.controller.reconcile import DRAIN_DEADLINE_S, LABEL, SILENCE_S
+from headrace.controller.reconcile import DRAIN_DEADLINE_S, LABEL
 from headrace.controller.view import endpoint_info
+from headrace.controller.watches import SILENCE_S, Watch
 from headrace.ledger.bills import bill
 from headrace.policy.scaling import replay
 
@@ -21,6 +22,12 @@ async def world(tmp_path: Path) -> World:
     world = World(tmp_path / "data")
     world.model()
     return world
+
+
+def watch(world: World, name: str) -> Watch:
+    """Of the only served entity of an endpoint."""
+    (entity,) = world.get(name).current.entities
+    return world.controller.reconciler.watches.of(entity.id)
 
 
 async def served(world: World, name: str, low: int, high: int) -> ToyGateway:
@@ -66,7 +73,7 @@ async def test_a_new_endpoint_at_zero_is_not_said_to_have_a_request(world: World
     await world.step(1)
     events = [event for event in world.controller.events.list(endpoint="a") if event.kind == "scaled"]
     assert all("has a request" not in event.message for event in events)
-    reason = world.controller.reconciler.watch(world.get("a").id).reason
+    reason = watch(world, "a").reason
     assert "kept ready until it has been idle for 300 s" in reason
 
 
@@ -198,7 +205,7 @@ async def test_a_crash_loop_backs_off_and_shows_its_last_words(world: World) -> 
     for _ in range(600):
         await world.step(1)
         world.fleet.crash()
-    backoff = world.controller.reconciler.watch(world.get("a").id).backoff
+    backoff = watch(world, "a").backoff
     assert 600 / LONGEST_DELAY_S < world.fleet.started < 30
     assert backoff.failures >= FAILING_AFTER
     assert backoff.tail == "the last words"
@@ -218,7 +225,7 @@ async def test_a_replica_that_cannot_be_started_is_a_failure_with_its_reason(wor
     world.create("a", 1, 1)
     world.fleet.refuses = "the file is gone"
     await world.step()
-    assert world.controller.reconciler.watch(world.get("a").id).backoff.message == "the file is gone"
+    assert watch(world, "a").backoff.message == "the file is gone"
     world.fleet.refuses = None
     await world.step(2)
     assert world.phases("a") == ["pending"]

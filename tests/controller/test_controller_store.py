@@ -47,8 +47,9 @@ async def test_the_terms_of_every_config_are_kept_for_good(world: World) -> None
     store = world.controller.store
     first, second = store.config(endpoint.id, 1), store.config(endpoint.id, 2)
     assert first is not None and second is not None
-    assert (first.entity.chunk, second.entity.chunk) == (1000, 500)
-    assert store.weights(endpoint.id, 1) == first.entity.weights
+    assert (first.entities[0].chunk, second.entities[0].chunk) == (1000, 500)
+    assert store.weights(endpoint.id, 1, first.entities[0].id) == first.entities[0].weights
+    assert store.weights(endpoint.id, 1, "another") is None
     assert store.config(endpoint.id, 3) is None
     assert store.ever_had_an_endpoint()
     assert store.names() == {endpoint.id: "a"}

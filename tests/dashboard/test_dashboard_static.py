@@ -11,7 +11,8 @@ import pytest
 from headrace.controller.events import Event
 from headrace.controller.gateways import Gauges
 from headrace.controller.series import Point
-from headrace.controller.view import EndpointInfo, RatesInfo, ReplicaInfo, StatusInfo
+from headrace.controller.view import EndpointInfo, EntityInfo, RatesInfo, ReplicaInfo
+from headrace.controller.view_status import StatusInfo
 
 STATIC = resources.files("headrace.dashboard") / "static"
 FILES = {file.name: file.read_text() for file in STATIC.iterdir() if file.is_file()}
@@ -67,6 +68,7 @@ def test_both_schemes_define_the_same_colours() -> None:
     ("variable", "struct"),
     [
         ("endpoint", EndpointInfo),
+        ("entity", EntityInfo),
         ("replica", ReplicaInfo),
         ("rates", RatesInfo),
         ("status", StatusInfo),
@@ -81,4 +83,5 @@ def test_the_script_reads_only_fields_that_the_api_has(variable: str, struct: ty
 
 def test_the_chart_and_the_tiles_read_only_fields_that_the_api_has() -> None:
     assert set(re.findall(r'trailingMeans\(points, "(\w+)"', CHART)) <= set(Point.__struct_fields__)
+    assert set(re.findall(r"\bpoint\.(\w+)", CHART)) <= set(Point.__struct_fields__)
     assert set(re.findall(r"\bgauges\.(\w+)", APP)) <= set(Gauges.__dataclass_fields__)

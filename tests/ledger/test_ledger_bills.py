@@ -42,42 +42,42 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 def test_a_point_that_says_nothing_new_is_not_written(database: Database) -> None:
     timeline = CapacityTimeline(database)
-    assert timeline.note("e", point(T0)) is True
-    assert timeline.note("e", point(T0 + 5)) is False
-    assert timeline.note("e", point(T0 + 9, ready=2)) is True
-    assert timeline.points("e", T0 + 10) == [point(T0), point(T0 + 9, ready=2)]
+    assert timeline.note("e", "n", point(T0)) is True
+    assert timeline.note("e", "n", point(T0 + 5)) is False
+    assert timeline.note("e", "n", point(T0 + 9, ready=2)) is True
+    assert timeline.points("e", T0 + 10) == {"n": [point(T0), point(T0 + 9, ready=2)]}
 
 
 def test_the_timeline_never_goes_back(database: Database) -> None:
     timeline = CapacityTimeline(database)
-    timeline.note("e", point(T0 + 100))
-    timeline.note("e", point(T0 + 50, ready=2))
-    assert [p.at_ms for p in timeline.points("e", T0 + 1000)] == [T0 + 100, T0 + 100]
+    timeline.note("e", "n", point(T0 + 100))
+    timeline.note("e", "n", point(T0 + 50, ready=2))
+    assert [p.at_ms for p in timeline.points("e", T0 + 1000)["n"]] == [T0 + 100, T0 + 100]
 
 
 def test_points_and_heartbeat_survive_a_restart(database: Database) -> None:
     timeline = CapacityTimeline(database)
     assert timeline.last_beat_ms() is None
-    timeline.note("e", point(T0))
-    timeline.note("e", point(T0 + 1, ready=2))
-    timeline.note("other", point(T0))
+    timeline.note("e", "n", point(T0))
+    timeline.note("e", "n", point(T0 + 1, ready=2))
+    timeline.note("other", "m", point(T0))
     timeline.beat(T0 + 7)
     timeline.beat(T0 + 8)
     again = CapacityTimeline(database)
-    assert again.newest("e") == point(T0 + 1, ready=2)
-    assert again.note("e", point(T0 + 5, ready=2)) is False
+    assert again.newest("e") == {"n": point(T0 + 1, ready=2)}
+    assert again.note("e", "n", point(T0 + 5, ready=2)) is False
     assert again.last_beat_ms() == T0 + 8
     assert again.endpoints() == ["e", "other"]
 
 
 def test_a_bill_over_two_hours_at_two_prices_by_hand(database: Database) -> None:
     timeline = CapacityTimeline(database)
-    timeline.note("e", point(T0 + 1_800_000))
-    timeline.note("e", point(T0 + HOUR_MS, ready=2))
-    timeline.note("e", point(T0 + HOUR_MS + 600_000, ready=2, price_micro_per_chunk_hour=3_000_000, config_version=2))
-    timeline.note("e", point(T0 + HOUR_MS + 1_200_000, ready=0, exists=False))
+    timeline.note("e", "n", point(T0 + 1_800_000))
+    timeline.note("e", "n", point(T0 + HOUR_MS, ready=2))
+    timeline.note("e", "n", point(T0 + HOUR_MS + 600_000, ready=2, price_micro_per_chunk_hour=3_000_000, config_version=2))
+    timeline.note("e", "n", point(T0 + HOUR_MS + 1_200_000, ready=0, exists=False))
     whole = bill(timeline, "e", T0, T0 + 9 * HOUR_MS, T0 + 9 * HOUR_MS)
-    assert [(line.chunk_ms, line.price_micro_per_chunk_hour, line.amount_micro) for line in whole.lines] == [
+    assert [(line.chunk_ms, line.price_micro_per_chunk_hour, line.amount_micro) for line in whole.entities[0].lines] == [
         (1_800_000, 1_000_000, 500_000),
         (2 * 600_000, 1_000_000, 333_333),
         (2 * 600_000, 3_000_000, 1_000_000),
@@ -87,7 +87,7 @@ def test_a_bill_over_two_hours_at_two_prices_by_hand(database: Database) -> None
 
 def test_time_that_has_not_come_costs_nothing(database: Database) -> None:
     timeline = CapacityTimeline(database)
-    timeline.note("e", point(T0))
+    timeline.note("e", "n", point(T0))
     assert bill(timeline, "e", T0, T0 + HOUR_MS, now_ms=T0 + 1000).chunk_ms == 1000
 
 
@@ -110,7 +110,7 @@ def test_a_bill_split_anywhere_is_the_same_chunk_time(
     LedgerBase.metadata.create_all(database.engine)
     timeline = CapacityTimeline(database)
     for at, ready in sorted(changes):
-        timeline.note("e", point(T0 + at, ready=ready))
+        timeline.note("e", "n", point(T0 + at, ready=ready))
     end, middle = T0 + 4 * HOUR_MS, T0 + split
     whole = bill(timeline, "e", T0, end, end).chunk_ms
     assert whole == bill(timeline, "e", T0, middle, end).chunk_ms + bill(timeline, "e", middle, end, end).chunk_ms

@@ -97,7 +97,7 @@ class Bench:
         return journal
 
     def ingest(self, batch_bytes: int = 1 << 20) -> Ingested:
-        return Ingest(self.database, self.folder, lambda endpoint, version: self.weights, batch_bytes=batch_bytes).run(
+        return Ingest(self.database, self.folder, lambda endpoint, version, entity: self.weights, batch_bytes=batch_bytes).run(
             9
         )
 
@@ -287,7 +287,7 @@ def test_any_order_of_readings_and_crashes_gives_the_same_ledger(
 
 def _ingest_and_die(bench: Bench, batch_bytes: int, after: int) -> None:
     """Kill the ingest inside its n-th transaction, after the rows were changed and before they were committed."""
-    ingest = Ingest(bench.database, bench.folder, lambda endpoint, version: RAW_TOKENS, batch_bytes=batch_bytes)
+    ingest = Ingest(bench.database, bench.folder, lambda endpoint, version, entity: RAW_TOKENS, batch_bytes=batch_bytes)
     whole, calls = ingest._apply, 0
 
     def apply(*given: Any) -> Ingested:

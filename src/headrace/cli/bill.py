@@ -45,9 +45,11 @@ def bill(
 
 
 def _print(one: dict[str, Any], currency: str) -> None:
+    several = len({line["entity_id"] for line in one["lines"]}) > 1
     print_table(
         [
             "hour (UTC)",
+            *(("served entity",) if several else ()),
             ">config version",
             ">chunk-milliseconds",
             ">chunk-hours",
@@ -57,6 +59,7 @@ def _print(one: dict[str, Any], currency: str) -> None:
         [
             [
                 datetime.fromtimestamp(line["hour_start_ms"] / 1000, UTC).strftime("%Y-%m-%d %H:%M"),
+                *((line["entity"],) if several else ()),
                 line["config_version"],
                 number(line["chunk_ms"]),
                 f"{line['chunk_ms'] / 3_600_000:.6f}",

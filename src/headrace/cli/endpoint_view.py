@@ -10,38 +10,71 @@ from headrace.cli.profile_view import profile_label, work_formula
 
 
 def print_endpoints(endpoints: list[dict[str, Any]]) -> None:
-    """One line each."""
+    """One line for each served entity, which is named where an endpoint has several."""
     if not endpoints:
         console().print("There are no endpoints. Create one: headrace endpoints create NAME --model MODEL")
         return
+    several = any(len(endpoint["entities"]) > 1 for endpoint in endpoints)
     print_table(
-        ["endpoint", "model", "state", ">chunks in use", ">range in chunks", ">range in reference tokens/s", "profile"],
+        [
+            "endpoint",
+            *(("served entity", ">traffic") if several else ()),
+            "model",
+            "state",
+            ">chunks in use",
+            ">range in chunks",
+            ">range in reference tokens/s",
+            "profile",
+        ],
         [
             [
                 endpoint["name"],
-                endpoint["model"],
-                endpoint["state"],
-                endpoint["chunks_in_use"],
-                f"{endpoint['min_chunks']} to {endpoint['max_chunks']}",
-                _range(endpoint),
-                _profile(endpoint),
+                *((entity["name"], f"{entity['traffic']}%") if several else ()),
+                entity["model"],
+                entity["state"],
+                entity["chunks_in_use"],
+                f"{entity['min_chunks']} to {entity['max_chunks']}",
+                _range(entity),
+                _profile(endpoint, entity),
             ]
             for endpoint in endpoints
+            for entity in endpoint["entities"]
         ],
     )
 
 
 def print_endpoint(endpoint: dict[str, Any]) -> None:
     """Its range, chunk, profile and scaling, what is wrong with it, and its replicas."""
-    print_table([endpoint["name"], endpoint["state"]], _facts(endpoint))
+    entities = endpoint["entities"]
+    several = len(entities) > 1
+    if several:
+        print_table([endpoint["name"], endpoint["state"]], _facts(endpoint))
+        for entity in entities:
+            print_table(
+                [f"{endpoint['name']}/{entity['name']}", f"{entity['state']}, {entity['traffic']}% of the traffic"],
+                _entity_facts(endpoint, entity),
+            )
+    else:
+        facts = [*_entity_facts(endpoint, entities[0]), *_facts(endpoint)]
+        print_table([endpoint["name"], endpoint["state"]], facts)
     if not endpoint["replicas"]:
         console().print("no replicas")
         return
     print_table(
-        ["replica", "state", ">in flight of slots", "cores", ">config", "since", ""],
+        [
+            "replica",
+            *(("served entity",) if several else ()),
+            "state",
+            ">in flight of slots",
+            "cores",
+            ">config",
+            "since",
+            "",
+        ],
         [
             [
                 replica["id"],
+                *((replica["entity"],) if several else ()),
                 replica["state"],
                 f"{replica['in_flight']} of {replica['slots']}",
                 ", ".join(map(str, replica["cpus"])) or "none of its own",
@@ -54,28 +87,32 @@ def print_endpoint(endpoint: dict[str, Any]) -> None:
     )
 
 
-def _facts(endpoint: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _entity_facts(endpoint: dict[str, Any], entity: dict[str, Any]) -> Iterator[tuple[str, str]]:
     from headrace.policy.work import Weights  # noqa: PLC0415
 
-    context, slots = number(endpoint["context"]), endpoint["slots"]
-    pending = endpoint["pending_version"]
-    yield "model", f"{endpoint['model']}, version {endpoint['model_version']}"
+    context, slots = number(entity["context"]), entity["slots"]
+    yield "model", f"{entity['model']}, version {entity['model_version']}"
     each = "1 slot" if slots == 1 else f"{slots} slots"
-    yield "engine", f"{endpoint['engine']}, {each} a replica, context {context} tokens a slot"
+    yield "engine", f"{entity['engine']}, {each} a replica, context {context} tokens a slot"
     yield (
         "range",
-        f"{endpoint['min_chunks']} to {endpoint['max_chunks']} chunks, {_range(endpoint)} reference tokens/s"
-        + (", scales to zero" if endpoint["scale_to_zero"] else ""),
+        f"{entity['min_chunks']} to {entity['max_chunks']} chunks, {_range(entity)} reference tokens/s"
+        + (", scales to zero" if entity["scale_to_zero"] else ""),
     )
-    yield "chunk", f"{number(endpoint['chunk'])} reference tokens/s"
-    yield "profile", f"{_profile(endpoint)}: {endpoint['profile_id']}"
-    yield "work", work_formula(Weights(**endpoint["weights"]))
+    yield "chunk", f"{number(entity['chunk'])} reference tokens/s"
+    yield "profile", f"{_profile(endpoint, entity)}: {entity['profile_id']}"
+    yield "work", work_formula(Weights(**entity["weights"]))
     yield (
         "chunks now",
-        f"{endpoint['chunks_wanted']} wanted, {endpoint['chunks_ready']} ready, {endpoint['chunks_loading']} loading, "
-        f"{endpoint['chunks_draining']} draining, {endpoint['chunks_billed']} billed",
+        f"{entity['chunks_wanted']} wanted, {entity['chunks_ready']} ready, {entity['chunks_loading']} loading, "
+        f"{entity['chunks_draining']} draining, {entity['chunks_billed']} billed",
     )
-    yield "last scaling", endpoint["scaling_reason"] or "none yet"
+    yield "last scaling", entity["scaling_reason"] or "none yet"
+
+
+def _facts(endpoint: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    options, pending = endpoint["options"], endpoint["pending_version"]
+    yield "overload", options["overload"] + (", falls back" if options["fallback"] else "")
     yield (
         "config",
         f"version {endpoint['config_version']}, {endpoint['config_update']}"
@@ -85,12 +122,10 @@ def _facts(endpoint: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "problem", problem
 
 
-def _range(endpoint: dict[str, Any]) -> str:
-    low, high = (number(endpoint[chunks] * endpoint["chunk"]) for chunks in ("min_chunks", "max_chunks"))
+def _range(entity: dict[str, Any]) -> str:
+    low, high = (number(entity[tokens_s]) for tokens_s in ("min_tokens_s", "max_tokens_s"))
     return f"{low} to {high}"
 
 
-def _profile(endpoint: dict[str, Any]) -> str:
-    return profile_label(
-        endpoint["profile_status"], simulated=endpoint["simulated"], measuring=bool(endpoint["measuring"])
-    )
+def _profile(endpoint: dict[str, Any], entity: dict[str, Any]) -> str:
+    return profile_label(entity["profile_status"], simulated=entity["simulated"], measuring=bool(endpoint["measuring"]))

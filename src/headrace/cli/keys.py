@@ -25,6 +25,10 @@ def create(
     tiers: Annotated[
         str | None, typer.Option("--tiers", help="Service tiers it may use, such as priority,default,flex.")
     ] = None,
+    weight: Annotated[
+        float | None,
+        typer.Option("--weight", help="Its share of a tier beside other keys that wait there: 0.1 to 100. Default 1."),
+    ] = None,
     url: UrlOption = None,
     api_key: KeyOption = None,
     data_dir: DataDirOption = None,
@@ -37,6 +41,8 @@ def create(
         if not set(chosen) <= set(TIERS):
             raise UsageError(f"--tiers is {tiers!r}; expected some of {', '.join(TIERS)}, with commas between")
         body["tiers"] = chosen
+    if weight is not None:
+        body["weight"] = weight
     key = connect(url, api_key, data_dir).post(API, body)
     if json_output:
         print_json(key)
@@ -60,9 +66,17 @@ def list_keys(
         print_json({"keys": keys})
         return
     print_table(
-        ["key", "role", "tiers", "name", "created", "revoked"],
+        ["key", "role", "tiers", ">weight", "name", "created", "revoked"],
         [
-            [key["id"], key["role"], ", ".join(key["tiers"]), key["name"], at(key["created_ms"]), at(key["revoked_ms"])]
+            [
+                key["id"],
+                key["role"],
+                ", ".join(key["tiers"]),
+                f"{key['weight']:g}",
+                key["name"],
+                at(key["created_ms"]),
+                at(key["revoked_ms"]),
+            ]
             for key in keys
         ],
     )

@@ -85,6 +85,8 @@ def load(
     server = connect(url, api_key, data_dir)
     terms = _terms(server, endpoint, needed=rate is not None or rate_chunks is not None)
     if rate_chunks is not None:
+        if terms.chunk is None:
+            raise CommandError(f"the served entities of {endpoint!r} have chunks of different sizes; use --rate")
         rate = rate_chunks * terms.chunk
     if rate is not None:
         rate_requests = _requests_per_s(rate, terms.weights, prompts)
@@ -124,8 +126,8 @@ class _Terms:
     """What the server tells of the endpoint."""
 
     weights: Weights | None
-    chunk: float
-    """Reference tokens/s."""
+    chunk: float | None
+    """Reference tokens/s; None where those of its served entities differ."""
     simulated: bool
     """It is known to run the simulated engine."""
 
@@ -136,8 +138,15 @@ def _terms(server: Connection, endpoint: str, *, needed: bool) -> _Terms:
 
     try:
         told = server.get(f"/api/headrace/v1/endpoints/{path_part(endpoint)}")
-        return _Terms(Weights(**told["weights"]), float(told["chunk"]), bool(told["simulated"]))
-    except (ApiError, KeyError, TypeError) as error:
+        routed = [entity for entity in told["entities"] if entity["traffic"]]
+        chunks = {float(entity["chunk"]) for entity in routed}
+        # On average over where requests go: work is linear in its weights.
+        weights = {
+            name: sum(entity["weights"][name] * entity["traffic"] / 100 for entity in routed)
+            for name in routed[0]["weights"]
+        }
+        return _Terms(Weights(**weights), chunks.pop() if len(chunks) == 1 else None, bool(told["simulated"]))
+    except (ApiError, LookupError, TypeError) as error:
         if isinstance(error, ApiError) and error.code in ("RESOURCE_DOES_NOT_EXIST", "UNAUTHENTICATED"):
             raise  # a Headrace server said so: every request would fail in the same way
         if needed:

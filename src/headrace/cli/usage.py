@@ -19,6 +19,7 @@ class Group(StrEnum):
     request = "request"
     key = "key"
     endpoint = "endpoint"
+    entity = "entity"
     hour = "hour"
 
 
@@ -26,7 +27,7 @@ DEFINITIONS = (
     "input, output: tokens as the engine counts them; cached is the part of input that came from a prompt cache",
     "reference tokens (work): each request weighed by the replica time it takes, with the weights of its endpoint's "
     "config; a request of 2048 input and 256 output tokens weighs 2304. This is what a range is measured in",
-    "rejected: answered 429 or 503; they used nothing",
+    "rejected: answered 429 or 503; they used nothing, and were sent to no served entity",
     "inexact: counted by events or estimated, because the engine did not tell",
 )
 
@@ -96,12 +97,25 @@ def _print_groups(sums: list[dict[str, Any]], group: Group) -> None:
 
 def _print_requests(requests: list[dict[str, Any]]) -> None:
     print_table(
-        ["ended", "request", "endpoint", "key", "outcome", ">input", ">cached", ">output", ">reference tokens", ">ms"],
+        [
+            "ended",
+            "request",
+            "endpoint",
+            "entity",
+            "key",
+            "outcome",
+            ">input",
+            ">cached",
+            ">output",
+            ">reference tokens",
+            ">ms",
+        ],
         [
             [
                 at(one["settled_ms"]),
                 one["rid"],
                 one["endpoint"],
+                one["entity"],
                 one["key"],
                 one["outcome"],
                 number(one["input_tokens"]),

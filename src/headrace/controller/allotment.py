@@ -1,4 +1,4 @@
-"""Who gets the machine when the endpoints want more replicas than it holds: minimums first."""
+"""Who gets the machine when the served entities want more replicas than it holds: minimums first."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from fractions import Fraction
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Want:
-    """What one endpoint asks for, in replicas."""
+    """What one served entity asks for, in replicas."""
 
-    endpoint: str
+    entity: str
+    """Id."""
     pool: str
     """Where its replicas run: this machine, or a server that is not ours. Pools do not compete."""
     share: Fraction
     """Of the pool that one replica takes."""
     minimum: int
-    """Sold as always there; that all minimums fit was checked when the endpoints were made."""
+    """Sold as always there; that all minimums fit was checked when they were sold."""
     wanted: int
     running: int
     """Of them, already started."""
 
 
 def allot(wants: Sequence[Want]) -> dict[str, int]:
-    """Replicas that each endpoint may have: its minimum, then what runs already, then one more each in turn."""
-    granted = {want.endpoint: 0 for want in wants}
+    """Replicas that each may have: its minimum, then what runs already, then one more each in turn."""
+    granted = {want.entity: 0 for want in wants}
     left = {want.pool: Fraction(1) for want in wants}
 
     def in_turn(limit: Callable[[Want], int]) -> None:
@@ -33,8 +34,8 @@ def allot(wants: Sequence[Want]) -> dict[str, int]:
         while granting:
             granting = False
             for want in wants:
-                if granted[want.endpoint] < min(limit(want), want.wanted) and want.share <= left[want.pool]:
-                    granted[want.endpoint] += 1
+                if granted[want.entity] < min(limit(want), want.wanted) and want.share <= left[want.pool]:
+                    granted[want.entity] += 1
                     left[want.pool] -= want.share
                     granting = True
 
@@ -45,29 +46,27 @@ def allot(wants: Sequence[Want]) -> dict[str, int]:
 
 
 def rivals(wants: Sequence[Want], granted: Mapping[str, int]) -> dict[str, tuple[str, ...]]:
-    """Of each endpoint that gets less than it wants: the others that hold places of the same pool."""
+    """Of each that gets less than it wants: the others that hold places of the same pool."""
     return {
-        short.endpoint: tuple(
-            other.endpoint
-            for other in wants
-            if other.pool == short.pool and other is not short and granted[other.endpoint]
+        short.entity: tuple(
+            other.entity for other in wants if other.pool == short.pool and other is not short and granted[other.entity]
         )
         for short in wants
-        if granted[short.endpoint] < short.wanted
+        if granted[short.entity] < short.wanted
     }
 
 
 def takers(wants: Sequence[Want], granted: Mapping[str, int]) -> dict[str, tuple[Want, ...]]:
-    """Of each endpoint that is to give up what runs although it wants it: those whose minimum needs the place.
+    """Of each that is to give up what runs although it wants it: those whose minimum needs the place.
 
     None are named where the pool itself has become smaller.
     """
     return {
-        loser.endpoint: tuple(
+        loser.entity: tuple(
             other
             for other in wants
             if other.pool == loser.pool and other is not loser and other.running < min(other.minimum, other.wanted)
         )
         for loser in wants
-        if granted[loser.endpoint] < min(loser.running, loser.wanted)
+        if granted[loser.entity] < min(loser.running, loser.wanted)
     }

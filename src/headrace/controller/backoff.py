@@ -9,12 +9,12 @@ LONGEST_DELAY_S = 60.0
 STEADY_S = 60.0
 """A replica that served for so long has shown that the model runs here."""
 FAILING_AFTER = 3
-"""Failures in a row after which the endpoint is said to fail; until then it is said to start."""
+"""Failures in a row after which it is said to fail; until then it is said to start."""
 
 
 @dataclass(slots=True)
 class Backoff:
-    """Failures in a row of the replicas of one endpoint that run the same. Times are Unix milliseconds."""
+    """Failures in a row of the replicas of one served entity that run the same. Times are Unix milliseconds."""
 
     runs_as: str = ""
     """What failed last (``Entity.runs_as``). What runs another model well says nothing of it."""

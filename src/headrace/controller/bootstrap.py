@@ -20,9 +20,9 @@ from pathlib import Path
 import msgspec
 
 from headrace.config import FirstEndpoint
+from headrace.controller.asked import AskedConfig, AskedEntity
 from headrace.controller.controller import Controller
 from headrace.controller.endpoint import Endpoint, Options
-from headrace.controller.offers import Asked
 from headrace.controller.refusal import Refusal
 from headrace.fleet.process import kill_group, spawn
 
@@ -69,7 +69,7 @@ async def first_endpoint(controller: Controller, first: FirstEndpoint) -> None:
         model = controller.offers.model(first.model)
         chunk = controller.offers.profile(model).chunk
         most = min(2, controller.offers.capacity(model))
-        asked = Asked(
+        asked = AskedEntity(
             name=None,
             model=first.model,
             version=None,
@@ -77,7 +77,8 @@ async def first_endpoint(controller: Controller, first: FirstEndpoint) -> None:
             max_tokens_s=max(1, most) * chunk,
             scale_to_zero=False,
         )
-        controller.endpoints.create(first.name, asked, creator="first start", options=Options())
+        config = AskedConfig(entities=(asked,))
+        controller.endpoints.create(first.name, config, creator="first start", options=Options())
     except Refusal as refusal:
         log.error("no first endpoint", extra={"fields": {"why": refusal.message}})
         controller.events.add(
@@ -88,17 +89,18 @@ async def first_endpoint(controller: Controller, first: FirstEndpoint) -> None:
 def to_measure(controller: Controller, first: FirstEndpoint) -> Endpoint | None:
     """The first endpoint, while it is sold by provisional figures and measuring was not given up."""
     endpoint = controller.store.named(first.name)
-    if endpoint is None or endpoint.target.entity.profile_status != "provisional":
+    if endpoint is None:
         return None
-    if endpoint.target.entity.model.name != first.model:
+    entities = [entity for entity in endpoint.target.entities if entity.model.name == first.model]
+    if all(entity.profile_status != "provisional" for entity in entities):
         return None
     events = controller.events.list(endpoint=endpoint.id, limit=100_000)
     return None if any(event.kind == GAVE_UP for event in events) else endpoint
 
 
-async def measure_first(controller: Controller, endpoint: Endpoint, measure: Measure) -> None:
-    """Measure the endpoint's model once it serves, and sell it by what was found."""
-    name, model = endpoint.name, endpoint.target.entity.model.name
+async def measure_first(controller: Controller, endpoint: Endpoint, model: str, measure: Measure) -> None:
+    """Measure a model of the endpoint once that serves, and sell it by what was found."""
+    name = endpoint.name
     controller.measuring.add(name)
     try:
         why = "its first config did not become ready"
@@ -112,7 +114,7 @@ async def measure_first(controller: Controller, endpoint: Endpoint, measure: Mea
                     if outcome.disturbed:
                         kept = f"{attempted}: {_disturbance(outcome)}; its figures are kept; `headrace profile {model}`"
                         _event(controller, endpoint, "measuring_disturbed", kept)
-                    controller.endpoints.measured(name)
+                    controller.endpoints.measured(name, model)
                     return
                 why = f"it failed: {outcome.said}"
                 if served:

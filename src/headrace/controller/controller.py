@@ -8,8 +8,9 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from headrace.controller.clock import Clock
 from headrace.controller.config import ControllerConfig
-from headrace.controller.endpoint import Endpoint
+from headrace.controller.endpoint import Endpoint, Entity
 from headrace.controller.endpoints import Endpoints
 from headrace.controller.events import EventLog
 from headrace.controller.gateways import Gateways
@@ -18,7 +19,7 @@ from headrace.controller.lifecycle import COMING, Phase
 from headrace.controller.link import Link
 from headrace.controller.migrations import upgrade
 from headrace.controller.offers import Offers
-from headrace.controller.reconcile import Clock, Fleet, Reconciler
+from headrace.controller.reconcile import Fleet, Reconciler
 from headrace.controller.roster import Roster
 from headrace.controller.series import Chunks, Series
 from headrace.controller.store import Store
@@ -70,7 +71,7 @@ class Controller:
         self.keys = Keys(self.database)
         self.events = EventLog(self.database)
         self.timeline = CapacityTimeline(self.database)
-        self.roster = Roster(self.database, self.store.config)
+        self.roster = Roster(self.database, self.store.entity)
         self.gateways = Gateways()
         self.link = Link(self.gateways, self._heard, clock=clock.now)
         self.series = Series()
@@ -132,9 +133,9 @@ class Controller:
         async with self._ingesting:
             return await asyncio.to_thread(self._ingest.run, self.clock.now_ms())
 
-    async def create_key(self, *, role: Role, tiers: tuple[Tier, ...], name: str) -> tuple[Key, str]:
+    async def create_key(self, *, role: Role, tiers: tuple[Tier, ...], weight: float, name: str) -> tuple[Key, str]:
         """A key and its text; when this returns, every connected gateway takes it, or was given time to."""
-        key, text = self.keys.create(role=role, tiers=tiers, name=name, now_ms=self.clock.now_ms())
+        key, text = self.keys.create(role=role, tiers=tiers, weight=weight, name=name, now_ms=self.clock.now_ms())
         await self.link.acknowledged(await self.reconciler.publish(), CREATE_TIMEOUT_S)
         return key, text
 
@@ -145,9 +146,10 @@ class Controller:
         await self.link.acknowledged(version, REVOKE_TIMEOUT_S)
         return key, self.gateways.behind(version, self.clock.now())
 
-    def chunks(self, endpoint: Endpoint) -> Chunks:
-        """What the endpoint's replicas do now."""
-        phases = [replica.phase for replica in self.roster.of(endpoint.id)]
+    def chunks(self, endpoint: Endpoint, entity: Entity | None = None) -> Chunks:
+        """What the replicas of a served entity do now, or all of the endpoint."""
+        replicas = self.roster.of(endpoint.id)
+        phases = [replica.phase for replica in replicas if entity is None or replica.entity_id == entity.id]
         return Chunks(
             ready=phases.count(Phase.READY),
             loading=sum(phase in COMING for phase in phases),
@@ -159,16 +161,19 @@ class Controller:
             self.wake.set()
 
     async def _add_points(self) -> None:
-        for endpoint in self.store.endpoints():
-            gauges = self.gateways.gauges(endpoint.id)
-            self.series.add(
-                endpoint.id,
-                self.clock.now_ms(),
-                self.chunks(endpoint),
-                self.gateways.totals(endpoint.id),
-                queued=gauges.queued,
-                in_flight=gauges.in_flight,
-            )
+        endpoints = self.store.endpoints()
+        for endpoint in endpoints:
+            entities = endpoint.current.entities
+            capacities = [self.chunks(endpoint, entity).ready * entity.chunk for entity in entities]
+            self._add_point(endpoint.id, self.chunks(endpoint), sum(capacities))
+            for entity, capacity in zip(entities, capacities, strict=True):
+                self._add_point(entity.id, self.chunks(endpoint, entity), capacity)
+        entity_ids = {entity_id for endpoint in endpoints for entity_id in endpoint.entities}
+        self.series.keep(entity_ids | {endpoint.id for endpoint in endpoints})
+
+    def _add_point(self, of: str, chunks: Chunks, capacity: int) -> None:
+        totals, gauges, now_ms = self.gateways.totals(of), self.gateways.gauges(of), self.clock.now_ms()
+        self.series.add(of, now_ms, chunks, totals, capacity=capacity, queued=gauges.queued, in_flight=gauges.in_flight)
 
     async def _every(
         self, interval_s: float, work: Callable[[], Awaitable[object]], wake: asyncio.Event | None = None

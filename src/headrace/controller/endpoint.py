@@ -17,7 +17,9 @@ UpdateState = Literal["NOT_UPDATING", "IN_PROGRESS", "UPDATE_FAILED"]
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What Headrace adds to an endpoint: the ``headrace`` object of a create body."""
 
-    overload: Literal["queue", "reject"] = "queue"
+    overload: Literal["queue", "reject", "spill"] = "queue"
+    fallback: bool = False
+    """A request that one served entity answers with 429 or 5xx is tried on the next one."""
     queue_deadline_s: float = 30.0
     cold_start_deadline_s: float = 290.0
     max_queue: int = 1000
@@ -30,7 +32,10 @@ class Entity(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     name: str
+    """Unique among those of its config."""
     model: ModelSettings
+    traffic: int
+    """Percentage of the endpoint's requests that are routed here; with 0 it serves what spills or falls back."""
     min_chunks: int
     max_chunks: int
     scale_to_zero: bool
@@ -55,7 +60,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     version: int
     created_ms: int
-    entity: Entity
+    entities: tuple[Entity, ...]
+    """One or more, in the order in which requests spill and fall back."""
+
+    def entity(self, entity_id: str) -> Entity | None:
+        return next((entity for entity in self.entities if entity.id == entity_id), None)
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,3 +91,16 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         config = self.pending or self.active
         assert config is not None
         return config
+
+    @property
+    def current(self) -> Config:
+        """What requests are served by and what is sold; until the first config is active, that one."""
+        config = self.active or self.pending
+        assert config is not None
+        return config
+
+    @property
+    def entities(self) -> dict[str, Entity]:
+        """By id: all that are served or are to be, each by its newest terms."""
+        configs = (self.active, self.pending)
+        return {entity.id: entity for config in configs if config is not None for entity in config.entities}

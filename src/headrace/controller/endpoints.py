@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable
-from dataclasses import replace
 
 import msgspec
 
+from headrace.controller.asked import AskedConfig
 from headrace.controller.endpoint import Config, Endpoint, Entity, Options
 from headrace.controller.events import EventLog
-from headrace.controller.offers import Asked, Offers
+from headrace.controller.offers import Offers
+from headrace.controller.provided import ended
 from headrace.controller.refusal import Refusal
 from headrace.controller.store import Store
 from headrace.controller.words import counted, profiled
@@ -57,7 +58,7 @@ class Endpoints:
     def create(
         self,
         name: str,
-        asked: Asked,
+        asked: AskedConfig,
         *,
         creator: str,
         options: Options,
@@ -75,7 +76,8 @@ class Endpoints:
         tags = _checked_tags(tags)
         _check_options(options)
         now_ms = self._now_ms()
-        entity = self.offers.entity(asked, now_ms=now_ms, before=None, others=self.store.endpoints())
+        entities = self.offers.entities(asked, now_ms=now_ms, before=None, others=self.store.endpoints())
+        _check_spill(options, entities)
         endpoint = Endpoint(
             id=uuid.uuid4().hex,
             name=name,
@@ -85,14 +87,14 @@ class Endpoints:
             description=description,
             tags=tags,
             options=options,
-            pending=Config(version=1, created_ms=now_ms, entity=entity),
+            pending=Config(version=1, created_ms=now_ms, entities=entities),
             update="IN_PROGRESS",
         )
         self.store.create(endpoint)
-        self._tell(endpoint, "endpoint_created", f"endpoint {name} was created: {_range(endpoint.target)}")
+        self._tell(endpoint, "endpoint_created", f"endpoint {name} was created: {_terms(endpoint.target)}")
         return endpoint
 
-    def update(self, name: str, asked: Asked) -> Endpoint:
+    def update(self, name: str, asked: AskedConfig) -> Endpoint:
         """A new config version. Raises Refusal, also while an update is in progress."""
         endpoint = self.get(name)
         if endpoint.update == "IN_PROGRESS":
@@ -100,28 +102,31 @@ class Endpoints:
                 "RESOURCE_CONFLICT",
                 f"endpoint {name!r} is being updated to config version {endpoint.target.version}; wait for that",
             )
-        before = endpoint.target.entity
-        if asked.name is None and asked.model == before.model.name:
-            asked = replace(asked, name=before.name)
         others = [other for other in self.store.endpoints() if other.id != endpoint.id]
-        entity = self.offers.entity(asked, now_ms=self._now_ms(), before=before, others=others)
-        return self._propose(endpoint, entity, "config_proposed")
+        entities = self.offers.entities(asked, now_ms=self._now_ms(), before=endpoint.target, others=others)
+        _check_spill(endpoint.options, entities)
+        return self._propose(endpoint, entities, "config_proposed")
 
-    def measured(self, name: str) -> Endpoint:
-        """The same chunk counts with the newest profile of the model. Raises Refusal."""
+    def measured(self, name: str, model: str) -> Endpoint:
+        """The same chunk counts with the newest profile of a model, wherever the endpoint serves it. Raises Refusal."""
         endpoint = self.get(name)
-        before = endpoint.target.entity
-        model = self.offers.model(before.model.name)
-        profile = self.offers.profile(model)
-        entity = msgspec.structs.replace(
-            before,
-            model=msgspec.structs.replace(before.model, slots=profile.slots),
-            chunk=profile.chunk,
-            weights=profile.weights,
-            profile_id=profile.id,
-            profile_status=profile.status,
+        profile = self.offers.profile(self.offers.model(model))
+        if all(entity.model.name != model for entity in endpoint.target.entities):
+            raise Refusal("RESOURCE_CONFLICT", f"endpoint {name!r} does not serve model {model!r} any more")
+        entities = tuple(
+            msgspec.structs.replace(
+                entity,
+                model=msgspec.structs.replace(entity.model, slots=profile.slots),
+                chunk=profile.chunk,
+                weights=profile.weights,
+                profile_id=profile.id,
+                profile_status=profile.status,
+            )
+            if entity.model.name == model
+            else entity
+            for entity in endpoint.target.entities
         )
-        return self._propose(endpoint, entity, "config_measured")
+        return self._propose(endpoint, entities, "config_measured")
 
     def tag(self, name: str, add: tuple[tuple[str, str], ...], delete: tuple[str, ...]) -> Endpoint:
         """Raises Refusal."""
@@ -133,21 +138,16 @@ class Endpoints:
         """Requests in flight end as they would; nothing new is taken. Raises Refusal."""
         endpoint = self.get(name)
         now_ms = self._now_ms()
-        newest = self._timeline.newest(endpoint.id)
         self.store.delete(endpoint.id, now_ms)
-        if newest is not None:
-            self._timeline.note(
-                endpoint.id,
-                replace(
-                    newest, at_ms=now_ms, ready=0, draining_own=0, min_chunks=0, endpoint_ready=False, exists=False
-                ),
-            )
+        for entity, point in self._timeline.newest(endpoint.id).items():
+            self._timeline.note(endpoint.id, entity, ended(point, now_ms))
         self._tell(endpoint, "endpoint_deleted", f"endpoint {name} was deleted")
 
-    def _propose(self, endpoint: Endpoint, entity: Entity, kind: str) -> Endpoint:
-        config = Config(version=self.store.next_version(endpoint.id), created_ms=self._now_ms(), entity=entity)
+    def _propose(self, endpoint: Endpoint, entities: tuple[Entity, ...], kind: str) -> Endpoint:
+        version = self.store.next_version(endpoint.id)
+        config = Config(version=version, created_ms=self._now_ms(), entities=entities)
         proposed = self.store.propose(endpoint.id, config, self._now_ms())
-        self._tell(proposed, kind, f"config version {config.version} of {endpoint.name}: {_range(config)}")
+        self._tell(proposed, kind, f"config version {config.version} of {endpoint.name}: {_terms(config)}")
         return proposed
 
     def _check_name(self, name: str) -> None:
@@ -168,8 +168,13 @@ class Endpoints:
         self._changed()
 
 
-def _range(config: Config) -> str:
-    entity = config.entity
+def _terms(config: Config) -> str:
+    if len(config.entities) == 1:
+        return _range(config.entities[0])
+    return "; ".join(f"{entity.name} with {entity.traffic}%, {_range(entity)}" for entity in config.entities)
+
+
+def _range(entity: Entity) -> str:
     chunks = counted(entity.max_chunks, "chunk")
     if entity.min_chunks != entity.max_chunks:
         chunks = f"{entity.min_chunks} to {chunks}"
@@ -177,6 +182,16 @@ def _range(config: Config) -> str:
         f"{chunks} of {entity.chunk} reference tokens/s of {entity.model.name} "
         f"({profiled(entity.profile_status, entity.model.engine)})"
     )
+
+
+def _check_spill(options: Options, entities: tuple[Entity, ...]) -> None:
+    if options.overload == "spill" and len(entities) == 1:
+        raise Refusal(
+            "INVALID_PARAMETER_VALUE",
+            "overload is 'spill', and with one served entity there is nowhere to spill to; give it two or more, or "
+            "make an endpoint with 'queue' or 'reject'",
+            param="headrace.overload",
+        )
 
 
 def _checked_tags(tags: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:

@@ -16,7 +16,7 @@ that lives connects again much sooner."""
 
 @dataclass(slots=True)
 class Totals:
-    """Of one endpoint over all gateways since the controller's start. Fields as in ``EntityTick``."""
+    """Over all gateways since the controller's start. Fields as in ``EntityTick``."""
 
     arrivals: int = 0
     offered_work: float = 0.0
@@ -38,7 +38,7 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """Of one endpoint at this moment, over all connected gateways."""
+    """At this moment, over all connected gateways."""
 
     queued: int = 0
     queued_work: float = 0.0
@@ -57,7 +57,8 @@ class _Gateway:
     version: int = 0
     """Acknowledged."""
     tick: Tick | None = None
-    endpoints: dict[str, EntityTick] = field(default_factory=dict)
+    entities: dict[str, EntityTick] = field(default_factory=dict)
+    """The last tick of each, by id."""
 
 
 class Gateways:
@@ -66,7 +67,9 @@ class Gateways:
     def __init__(self) -> None:
         self._gateways: dict[str, _Gateway] = {}
         self._totals: dict[str, Totals] = {}
+        """By id of endpoint and of served entity."""
         self._last_arrival: dict[str, float] = {}
+        """By served entity."""
         self._last_tick: float | None = None
 
     # Telling
@@ -89,15 +92,15 @@ class Gateways:
     def tick(self, gateway: str, tick: Tick, now: float) -> None:
         known = self._gateways[gateway]
         # The first tick of a gateway carries what it counted before this controller knew it: that is history, not
-        # demand. An endpoint that appears later was counted from zero.
-        first = not known.endpoints and known.tick is None
-        for endpoint in tick.entities:
-            totals = self._totals.setdefault(endpoint.endpoint, Totals())
-            before = known.endpoints.get(endpoint.endpoint, endpoint if first else None)
-            totals.add(endpoint, before)
-            if endpoint.arrivals > (before.arrivals if before else 0) or endpoint.queued:
-                self._last_arrival[endpoint.endpoint] = now
-            known.endpoints[endpoint.endpoint] = endpoint
+        # demand. An entity that appears later was counted from zero.
+        first = not known.entities and known.tick is None
+        for entity in tick.entities:
+            before = known.entities.get(entity.entity, entity if first else None)
+            for counted in (entity.endpoint, entity.entity):
+                self._totals.setdefault(counted, Totals()).add(entity, before)
+            if entity.arrivals > (before.arrivals if before else 0) or entity.queued:
+                self._last_arrival[entity.entity] = now
+            known.entities[entity.entity] = entity
         known.tick = tick
         self._last_tick = now
 
@@ -127,16 +130,18 @@ class Gateways:
         """Requests on a replica."""
         return sum(self._on(gateway, replica) for gateway in self._gateways.values() if gateway.connected)
 
-    def totals(self, endpoint: str) -> Totals:
-        return self._totals.get(endpoint, Totals())
+    def totals(self, of: str) -> Totals:
+        """Of an endpoint with all that it ever served, or of one served entity, by its id."""
+        return self._totals.get(of, Totals())
 
-    def gauges(self, endpoint: str) -> Gauges:
+    def gauges(self, of: str) -> Gauges:
+        """Of an endpoint or of one served entity, by its id."""
         ticks = [
             tick
             for gateway in self._gateways.values()
             if gateway.connected and gateway.tick is not None
             for tick in gateway.tick.entities
-            if tick.endpoint == endpoint
+            if of in (tick.endpoint, tick.entity)
         ]
         return Gauges(
             queued=sum(tick.queued for tick in ticks),
@@ -151,9 +156,9 @@ class Gateways:
         """Of all connected gateways."""
         return [g.tick.journal for g in self._gateways.values() if g.connected and g.tick is not None]
 
-    def last_arrival_age_s(self, endpoint: str, now: float) -> float | None:
+    def last_arrival_age_s(self, entity: str, now: float) -> float | None:
         """Since a request arrived or waited; None where there was none in this controller's life."""
-        at = self._last_arrival.get(endpoint)
+        at = self._last_arrival.get(entity)
         return None if at is None else now - at
 
     def metrics_age_s(self, now: float) -> float | None:

@@ -18,6 +18,9 @@ Role = Literal["admin", "query"]
 Tier = Literal["priority", "default", "flex"]
 ALL_TIERS: tuple[Tier, ...] = ("priority", "default", "flex")
 
+LEAST_WEIGHT, MOST_WEIGHT = 0.1, 100.0
+"""A key gets at most a thousand times the share of another: more would starve it, and a tier says that better."""
+
 ID_BYTES = 4
 SECRET_BYTES = 24
 """192 bits from the system's generator: nothing that SHA-256 alone would not protect."""
@@ -31,6 +34,8 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     """Hex SHA-256 of the whole key."""
     role: Role
     tiers: tuple[Tier, ...]
+    weight: float = 1.0
+    """Its share of a tier, relative to the other keys that wait there."""
     name: str
     created_ms: int
     revoked_ms: int | None = None
@@ -64,9 +69,11 @@ class Keys:
         wanted = digest(text)
         return next((key for key in self.valid() if secrets.compare_digest(key.digest, wanted)), None)
 
-    def create(self, *, role: Role, tiers: tuple[Tier, ...], name: str, now_ms: int) -> tuple[Key, str]:
+    def create(
+        self, *, role: Role, tiers: tuple[Tier, ...], name: str, now_ms: int, weight: float = 1.0
+    ) -> tuple[Key, str]:
         """A new key and its text, ``hr-<id>.<secret>``, which is kept nowhere."""
-        key, text = self._make(role, tiers, name, now_ms)
+        key, text = self._make(role, tiers, name, now_ms, weight)
         self._add(key)
         return key, text
 
@@ -92,12 +99,15 @@ class Keys:
         self._add(key)
         return True
 
-    def _make(self, role: Role, tiers: tuple[Tier, ...], name: str, now_ms: int) -> tuple[Key, str]:
+    def _make(
+        self, role: Role, tiers: tuple[Tier, ...], name: str, now_ms: int, weight: float = 1.0
+    ) -> tuple[Key, str]:
         key_id = secrets.token_hex(ID_BYTES)
         while key_id in self._by_id:
             key_id = secrets.token_hex(ID_BYTES)
         text = f"hr-{key_id}.{secrets.token_urlsafe(SECRET_BYTES)}"
-        return Key(id=key_id, digest=digest(text), role=role, tiers=tiers, name=name, created_ms=now_ms), text
+        key = Key(id=key_id, digest=digest(text), role=role, tiers=tiers, weight=weight, name=name, created_ms=now_ms)
+        return key, text
 
     def _add(self, key: Key) -> None:
         with self._database.write() as session:
@@ -107,6 +117,7 @@ class Keys:
                     digest=key.digest,
                     role=key.role,
                     tiers=list(key.tiers),
+                    weight=key.weight,
                     name=key.name,
                     created_ms=key.created_ms,
                     revoked_ms=None,
@@ -133,6 +144,7 @@ def _key(row: KeyRow) -> Key:
         digest=row.digest,
         role=msgspec.convert(row.role, Role),
         tiers=msgspec.convert(row.tiers, tuple[Tier, ...]),
+        weight=row.weight,
         name=row.name,
         created_ms=row.created_ms,
         revoked_ms=row.revoked_ms,

@@ -67,8 +67,9 @@ async def serve(config: ControllerConfig) -> None:
         await first_endpoint(controller, config.first_endpoint)
     await controller.start()
     measuring = None
-    if config.first_endpoint is not None and (endpoint := to_measure(controller, config.first_endpoint)) is not None:
-        measuring = asyncio.create_task(measure_first(controller, endpoint, quick_profile))
+    first = config.first_endpoint
+    if first is not None and (endpoint := to_measure(controller, first)) is not None:
+        measuring = asyncio.create_task(measure_first(controller, endpoint, first.model, quick_profile))
     path = data.socket("controller")
     path.unlink(missing_ok=True)
     # Bound here, as uvicorn would open it to everybody.

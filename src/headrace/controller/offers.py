@@ -1,17 +1,17 @@
-"""What can be sold here: from a range that was asked for to a served entity with its frozen terms, or a refusal."""
+"""What can be sold here: from ranges that were asked for to served entities with their frozen terms, or a refusal."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
-from headrace.controller.endpoint import Endpoint, Entity
+from headrace.controller.asked import MOST_ENTITIES, AskedConfig, AskedEntity, entity_names, traffic
+from headrace.controller.endpoint import Config, Endpoint, Entity
 from headrace.controller.fleets import pool_of
 from headrace.controller.refusal import Refusal
 from headrace.controller.words import counted, profiled
@@ -23,21 +23,6 @@ from headrace.profiles.chunk import nearest_chunks
 from headrace.profiles.files import ProfileError
 from headrace.profiles.hardware import this_machine
 from headrace.profiles.profile import Profile
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """A served entity as a caller asks for it."""
-
-    name: str | None
-    """None: made of the model's name and version."""
-    model: str
-    version: str | None
-    """None: the one that is registered."""
-    min_tokens_s: int
-    """Reference tokens/s, as is the next."""
-    max_tokens_s: int
-    scale_to_zero: bool
 
 
 class Capacity(Protocol):
@@ -95,32 +80,55 @@ class Offers:
             return msgspec.structs.replace(profile, status="provisional")
         return profile
 
-    def entity(
-        self, asked: Asked, *, now_ms: int, before: Entity | None, others: Sequence[Endpoint], check: bool = True
-    ) -> Entity:
+    def entities(
+        self, asked: AskedConfig, *, now_ms: int, before: Config | None, others: Sequence[Endpoint]
+    ) -> tuple[Entity, ...]:
         """The terms that would be frozen now. Raises Refusal.
 
-        ``before``: the entity that this one replaces; it keeps the id of one that runs the same model. ``others``: all
-        other endpoints, whose minimums stand. ``check``: whether the model can run is asked of its engine.
+        ``before``: the config that this one replaces; what runs the same model keeps its id, and so its replicas.
+        ``others``: all other endpoints, whose minimums stand.
         """
-        model = self.model(asked.model, asked.version)
+        count = len(asked.entities)
+        if not 1 <= count <= MOST_ENTITIES:
+            raise Refusal(
+                "INVALID_PARAMETER_VALUE",
+                f"{counted(count, 'served entity')}; an endpoint has 1 to {MOST_ENTITIES}",
+                param="served_entities",
+            )
+        models = [self.model(entity.model, entity.version) for entity in asked.entities]
+        names = entity_names(asked.entities, models, before.entities if before else ())
+        parts = traffic(asked.routes, names)
+        entities: list[Entity] = []
+        for one, model, name, part in zip(asked.entities, models, names, parts, strict=True):
+            try:
+                entities.append(self._entity(one, model, name, part, now_ms=now_ms))
+                self._check_room(entities, others)
+            except Refusal as refusal:
+                if count == 1:
+                    raise
+                message = f"served entity {name!r}: {refusal.message}"
+                raise Refusal(refusal.code, message, param=refusal.param) from None
+        return _adopt(entities, before.entities if before else ())
+
+    def capacity(self, model: ModelSettings) -> int:
+        """Replicas of the model that fit when nothing else runs here."""
+        return self._fleet.capacity(model)
+
+    def _entity(self, asked: AskedEntity, model: ModelSettings, name: str, part: int, *, now_ms: int) -> Entity:
+        """One that nothing was before."""
         profile = self.profile(model)
         # The chunk was measured with so many requests in flight: that is what a replica gets.
         model = msgspec.structs.replace(model, slots=profile.slots)
-        if check:
-            try:
-                engine_for(model.engine).check(model)
-            except EngineError as error:
-                raise Refusal(
-                    "INVALID_PARAMETER_VALUE", f"model {model.name!r}: {error}", param="entity_name"
-                ) from None
+        try:
+            engine_for(model.engine).check(model)
+        except EngineError as error:
+            raise Refusal("INVALID_PARAMETER_VALUE", f"model {model.name!r}: {error}", param="entity_name") from None
         min_chunks, max_chunks = _chunks(asked, model, profile)
-        self._check_room(model, min_chunks, max_chunks, profile.chunk, others)
-        same = before is not None and before.model == model
         return Entity(
-            id=before.id if before is not None and same else uuid.uuid4().hex,
-            name=asked.name or f"{model.name}-{model.version}",
+            id=uuid.uuid4().hex,
+            name=name,
             model=model,
+            traffic=part,
             min_chunks=min_chunks,
             max_chunks=max_chunks,
             scale_to_zero=asked.scale_to_zero,
@@ -130,53 +138,68 @@ class Offers:
             currency=self.currency,
             profile_id=profile.id,
             profile_status=profile.status,
-            created_ms=before.created_ms if before is not None and same else now_ms,
+            created_ms=now_ms,
         )
 
-    def capacity(self, model: ModelSettings) -> int:
-        """Replicas of the model that fit when nothing else runs here."""
-        return self._fleet.capacity(model)
-
-    def free(self, model: ModelSettings, others: Sequence[Endpoint]) -> int:
-        """Chunks of the model that fit beside the minimums of the other endpoints."""
-        capacity = self._fleet.capacity(model)
-        if capacity == 0:
-            return 0
-        taken = sum((self._minimum(endpoint, pool_of(model)) for endpoint in others), Fraction(0))
-        return max(0, int((1 - taken) * capacity))
-
-    def _minimum(self, endpoint: Endpoint, pool: str) -> Fraction:
-        """Part of a pool that an endpoint's minimum takes, by whichever of its configs takes more."""
-        entities = [config.entity for config in (endpoint.active, endpoint.pending) if config is not None]
-        parts = [
+    def _minimum(self, entities: Sequence[Entity], pool: str) -> Fraction:
+        """Part of a pool that the minimums of served entities take together."""
+        parts = (
             Fraction(entity.min_chunks, max(1, self._fleet.capacity(entity.model)))
             for entity in entities
             if pool_of(entity.model) == pool
-        ]
-        return max(parts, default=Fraction(0))
+        )
+        return sum(parts, Fraction(0))
 
-    def _check_room(
-        self, model: ModelSettings, min_chunks: int, max_chunks: int, chunk: int, others: Sequence[Endpoint]
-    ) -> None:
-        capacity, free = self._fleet.capacity(model), self.free(model, others)
-        if max_chunks > capacity:
+    def _free(self, model: ModelSettings, beside: Sequence[Entity], others: Sequence[Endpoint]) -> int:
+        """Chunks of the model that fit beside the minimums of ``beside`` and of other endpoints.
+
+        An endpoint that is being updated takes what the larger of its two configs needs.
+        """
+        capacity, pool = self._fleet.capacity(model), pool_of(model)
+        if capacity == 0:
+            return 0
+        taken = self._minimum(beside, pool)
+        for endpoint in others:
+            configs = [config for config in (endpoint.active, endpoint.pending) if config is not None]
+            taken += max((self._minimum(config.entities, pool) for config in configs), default=Fraction(0))
+        return max(0, int((1 - taken) * capacity))
+
+    def _check_room(self, entities: Sequence[Entity], others: Sequence[Endpoint]) -> None:
+        """Whether the last of an endpoint's entities fits the machine, beside those before it and ``others``."""
+        entity = entities[-1]
+        model, chunk = entity.model, entity.chunk
+        capacity, free = self._fleet.capacity(model), self._free(model, entities[:-1], others)
+        if entity.max_chunks > capacity:
             raise Refusal(
                 "INVALID_PARAMETER_VALUE",
-                f"max_provisioned_throughput is {counted(max_chunks, 'chunk')} of {chunk} reference tokens/s, and this "
-                f"machine holds {counted(capacity, 'replica')} of {model.name!r}: at most {capacity * chunk}",
+                f"max_provisioned_throughput is {counted(entity.max_chunks, 'chunk')} of {chunk} reference tokens/s, "
+                f"and this machine holds {counted(capacity, 'replica')} of {model.name!r}: at most {capacity * chunk}",
                 param="max_provisioned_throughput",
             )
-        if min_chunks > free:
+        if entity.min_chunks > free:
             raise Refusal(
                 "INVALID_PARAMETER_VALUE",
-                f"min_provisioned_throughput is {counted(min_chunks, 'chunk')} of {chunk} reference tokens/s, and "
-                f"{free} of {capacity} are free beside the minimums of the other endpoints: at most {free * chunk}; "
-                "lower it, or lower another endpoint's minimum",
+                f"min_provisioned_throughput is {counted(entity.min_chunks, 'chunk')} of {chunk} reference tokens/s, "
+                f"and {free} of {capacity} are free beside the other minimums: at most {free * chunk}; lower it, or "
+                "lower another one",
                 param="min_provisioned_throughput",
             )
 
 
-def _chunks(asked: Asked, model: ModelSettings, profile: Profile) -> tuple[int, int]:
+def _adopt(entities: Sequence[Entity], before: Sequence[Entity]) -> tuple[Entity, ...]:
+    """Each keeps the id of what ran the same model before: of the one of its name, else of one that is left."""
+    left = list(before)
+    kept: dict[int, Entity] = {}
+    for same_name in (True, False):
+        for place, entity in enumerate(entities):
+            fitting = (one for one in left if one.model == entity.model and (one.name == entity.name or not same_name))
+            if place not in kept and (one := next(fitting, None)) is not None:
+                kept[place] = msgspec.structs.replace(entity, id=one.id, created_ms=one.created_ms)
+                left.remove(one)
+    return tuple(kept.get(place, entity) for place, entity in enumerate(entities))
+
+
+def _chunks(asked: AskedEntity, model: ModelSettings, profile: Profile) -> tuple[int, int]:
     """The range in chunks. Raises Refusal for one that is not whole chunks, empty, or upside down."""
     chunk = profile.chunk
     of = f"one chunk of {model.name!r} is {chunk} reference tokens/s here ({profiled(profile.status, model.engine)})"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 from sqlalchemy import select
 
-from headrace.controller.endpoint import Config, Endpoint
+from headrace.controller.endpoint import Endpoint, Entity
 from headrace.controller.lifecycle import DrainCause, Phase, Replica
 from headrace.controller.tables import ReplicaRow
 from headrace.ledger.database import Database
@@ -17,15 +17,15 @@ from headrace.ledger.database import Database
 class Roster:
     """All living replicas. Only the reconcile loop writes it."""
 
-    def __init__(self, database: Database, config_of: Callable[[str, int], Config | None]) -> None:
-        """``config_of``: (endpoint id, version) -> the config that a replica was started for."""
+    def __init__(self, database: Database, entity_of: Callable[[str, int, str], Entity | None]) -> None:
+        """``entity_of``: (endpoint id, config version, entity id) -> the terms that a replica was started for."""
         self._database = database
         self._replicas: dict[str, Replica] = {}
         with database.read() as session:
             for row in session.scalars(select(ReplicaRow).order_by(ReplicaRow.created_ms, ReplicaRow.id)):
-                config = config_of(row.endpoint_id, row.config_version)
-                if config is not None:
-                    self._replicas[row.id] = _restore(row, config)
+                entity = entity_of(row.endpoint_id, row.config_version, row.entity_id)
+                if entity is not None:
+                    self._replicas[row.id] = _restore(row, entity)
 
     def all(self) -> list[Replica]:
         return list(self._replicas.values())
@@ -36,15 +36,15 @@ class Roster:
     def knows(self, replica_id: str) -> bool:
         return replica_id in self._replicas
 
-    def new(self, endpoint: Endpoint, config: Config, now_ms: int) -> Replica:
-        """Written before the fleet is asked, so that no process can run that nobody knows of."""
+    def new(self, endpoint: Endpoint, entity: Entity, now_ms: int) -> Replica:
+        """One of the target config, written before the fleet is asked: no process can run that nobody knows of."""
         replica = Replica(
             id=f"{endpoint.name}-{secrets.token_hex(4)}",
             endpoint_id=endpoint.id,
-            config_version=config.version,
-            entity_id=config.entity.id,
-            runs_as=config.entity.runs_as,
-            model=config.entity.model,
+            config_version=endpoint.target.version,
+            entity_id=entity.id,
+            runs_as=entity.runs_as,
+            model=entity.model,
             created_ms=now_ms,
         )
         with self._database.write() as session:
@@ -53,6 +53,7 @@ class Roster:
                     id=replica.id,
                     endpoint_id=replica.endpoint_id,
                     config_version=replica.config_version,
+                    entity_id=replica.entity_id,
                     runs_as=replica.runs_as,
                     created_ms=now_ms,
                     ready_ms=None,
@@ -80,7 +81,7 @@ class Roster:
             del self._replicas[replica.id]
 
 
-def _restore(row: ReplicaRow, config: Config) -> Replica:
+def _restore(row: ReplicaRow, entity: Entity) -> Replica:
     phase = (
         Phase.DRAINING if row.draining_ms is not None else Phase.READY if row.ready_ms is not None else Phase.LOADING
     )
@@ -88,9 +89,9 @@ def _restore(row: ReplicaRow, config: Config) -> Replica:
         id=row.id,
         endpoint_id=row.endpoint_id,
         config_version=row.config_version,
-        entity_id=config.entity.id,
+        entity_id=entity.id,
         runs_as=row.runs_as,
-        model=config.entity.model,
+        model=entity.model,
         created_ms=row.created_ms,
         phase=phase,
         ready_ms=row.ready_ms,

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from headrace.config import ScalingConfig
-from headrace.controller.endpoint import Endpoint
+from headrace.controller.endpoint import Entity
 from headrace.controller.gateways import Gateways
 from headrace.controller.lifecycle import COMING, Phase, Replica
-from headrace.gateway.snapshot import Tick
+from headrace.gateway.snapshot import EntityTick
 from headrace.policy.demand import Demand
 from headrace.policy.scaling import Decision, Knobs, Observation, State, decide, windows
 
@@ -26,7 +26,7 @@ def knobs_of(defaults: ScalingConfig, endpoint: ScalingConfig) -> Knobs:
 
 
 class Scaler:
-    """Scaling of one endpoint. ``now`` is in seconds, monotonic."""
+    """Scaling of one served entity. ``now`` is in seconds, monotonic."""
 
     def __init__(self, now: float) -> None:
         self._since = now
@@ -34,32 +34,29 @@ class Scaler:
         self._demand: Demand | None = None
         self._window_s = 0.0
 
-    def sample(self, tick: Tick, endpoint_id: str, now: float) -> None:
+    def sample(self, gateway: str, counters: EntityTick, now: float) -> None:
         """A gateway reported. What came before the first decision is not needed."""
         if self._demand is not None:
-            for counters in tick.entities:
-                if counters.endpoint == endpoint_id:
-                    self._demand.sample(now, tick.gateway, counters.offered_work)
+            self._demand.sample(now, gateway, counters.offered_work)
 
     def decide(
-        self, endpoint: Endpoint, replicas: Sequence[Replica], gateways: Gateways, knobs: Knobs, now: float
+        self, entity: Entity, replicas: Sequence[Replica], gateways: Gateways, knobs: Knobs, now: float
     ) -> Decision:
-        """How many chunks the endpoint should have, by the config that is sold (by the first one, until it is)."""
-        observation = self._observe(endpoint, replicas, gateways, knobs, now)
+        """How many chunks the entity should have by its terms. ``replicas``: of its endpoint."""
+        observation = self._observe(entity, replicas, gateways, knobs, now)
         decision = decide(observation, knobs, self._state)
         self._state = decision.state
         return decision
 
     def _observe(
-        self, endpoint: Endpoint, replicas: Sequence[Replica], gateways: Gateways, knobs: Knobs, now: float
+        self, entity: Entity, replicas: Sequence[Replica], gateways: Gateways, knobs: Knobs, now: float
     ) -> Observation:
-        entity = (endpoint.active or endpoint.target).entity
         fast_s, slow_s = windows(knobs, entity.chunk, entity.model.slots)
         if self._demand is None or slow_s > self._window_s:
             self._demand, self._window_s = Demand(slow_s), slow_s
         phases = [replica.phase for replica in replicas if replica.runs_as == entity.runs_as]
-        gauges = gateways.gauges(endpoint.id)
-        age = gateways.last_arrival_age_s(endpoint.id, now)
+        gauges = gateways.gauges(entity.id)
+        age = gateways.last_arrival_age_s(entity.id, now)
         return Observation(
             now=now,
             chunk=float(entity.chunk),

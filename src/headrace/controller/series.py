@@ -1,8 +1,9 @@
-"""One point a second of each endpoint, in memory: what the page's chart shows."""
+"""One point a second of each endpoint and of each of its served entities, in memory: what the page's chart shows."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 from typing import NamedTuple
 
 import msgspec
@@ -20,6 +21,8 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     """Chunks."""
     loading: int
     draining: int
+    capacity_tokens_s: int
+    """Reference tokens/s: ready chunks, each times its size."""
     input_tokens_s: float
     output_tokens_s: float
     total_tokens_s: float
@@ -31,8 +34,17 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: int
 
 
+RATES = (
+    "input_tokens_s",
+    "output_tokens_s",
+    "total_tokens_s",
+    "reference_tokens_s",
+    "offered_reference_tokens_s",
+)
+
+
 class Chunks(NamedTuple):
-    """Replicas of an endpoint by what they do now."""
+    """Replicas by what they do now."""
 
     ready: int
     loading: int
@@ -40,26 +52,29 @@ class Chunks(NamedTuple):
 
 
 class Series:
-    """A ring of points for each endpoint."""
+    """A ring of points for each endpoint and each served entity, by its id."""
 
     def __init__(self, kept: int = KEPT_SECONDS) -> None:
         self._kept = kept
         self._points: dict[str, deque[Point]] = {}
         self._before: dict[str, tuple[int, Totals]] = {}
 
-    def add(self, endpoint: str, at_ms: int, chunks: Chunks, totals: Totals, *, queued: int, in_flight: int) -> None:
+    def add(
+        self, of: str, at_ms: int, chunks: Chunks, totals: Totals, *, capacity: int, queued: int, in_flight: int
+    ) -> None:
         """Note a moment. ``totals`` only needs to be consistent with the call before."""
-        then_ms, before = self._before.get(endpoint, (at_ms - 1000, totals))
+        then_ms, before = self._before.get(of, (at_ms - 1000, totals))
         seconds = max(at_ms - then_ms, 1) / 1000
         inputs = (totals.input_tokens - before.input_tokens) / seconds
         outputs = (totals.output_tokens - before.output_tokens) / seconds
-        self._before[endpoint] = (at_ms, _copy(totals))
-        self._points.setdefault(endpoint, deque(maxlen=self._kept)).append(
+        self._before[of] = (at_ms, _copy(totals))
+        self._points.setdefault(of, deque(maxlen=self._kept)).append(
             Point(
                 at_ms=at_ms,
                 ready=chunks.ready,
                 loading=chunks.loading,
                 draining=chunks.draining,
+                capacity_tokens_s=capacity,
                 input_tokens_s=inputs,
                 output_tokens_s=outputs,
                 total_tokens_s=inputs + outputs,
@@ -71,29 +86,26 @@ class Series:
             )
         )
 
-    def points(self, endpoint: str, seconds: int) -> list[Point]:
+    def points(self, of: str, seconds: int) -> list[Point]:
         """Of the last ``seconds``, oldest first."""
-        points = self._points.get(endpoint)
+        points = self._points.get(of)
         if not points:
             return []
         since = points[-1].at_ms - seconds * 1000
         return [point for point in points if point.at_ms > since]
 
-    def mean(self, endpoint: str, seconds: int) -> Point | None:
+    def mean(self, of: str, seconds: int) -> Point | None:
         """The newest point, with rates over the last ``seconds``."""
-        points = self.points(endpoint, seconds)
+        points = self.points(of, seconds)
         if not points:
             return None
-        rates = {
-            name: sum(getattr(point, name) for point in points) / len(points)
-            for name in Point.__struct_fields__
-            if name.endswith("_s")
-        }
+        rates = {name: sum(getattr(point, name) for point in points) / len(points) for name in RATES}
         return msgspec.structs.replace(points[-1], **rates)
 
-    def forget(self, endpoint: str) -> None:
-        self._points.pop(endpoint, None)
-        self._before.pop(endpoint, None)
+    def keep(self, of: Collection[str]) -> None:
+        """Forget all others."""
+        for gone in self._points.keys() - set(of):
+            del self._points[gone], self._before[gone]
 
 
 def _copy(totals: Totals) -> Totals:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-from headrace.controller.endpoint import Config, Endpoint
+from headrace.controller.endpoint import Config, Endpoint, Entity
 from headrace.controller.keys import Key
 from headrace.controller.lifecycle import Phase, Replica
 from headrace.engines.base import EngineTraits, ModelSettings
@@ -33,7 +33,7 @@ def build(
 ) -> Snapshot:
     """An endpoint whose first config cannot serve yet is there too: requests wait for it as for a cold start.
 
-    ``failing``: ids of endpoints whose replicas fail.
+    ``failing``: ids of endpoints that send requests to a served entity whose replicas fail.
     """
     return Snapshot(
         version=version,
@@ -44,12 +44,12 @@ def build(
             for replica in sorted(replicas, key=lambda r: r.id)
             if replica.url is not None and replica.phase in (Phase.READY, Phase.DRAINING)
         ),
-        keys=tuple(KeyView(id=key.id, digest=key.digest, role=key.role, tiers=key.tiers) for key in keys),
+        keys=tuple(_key(key) for key in keys),
     )
 
 
 def _endpoint(endpoint: Endpoint, *, failing: bool) -> EndpointView:
-    options = endpoint.options
+    options, config = endpoint.options, endpoint.current
     cold_start_s = options.cold_start_deadline_s
     if failing:
         # There is no cold start to wait for: a request learns of it as soon as of any other lack of a slot.
@@ -57,16 +57,16 @@ def _endpoint(endpoint: Endpoint, *, failing: bool) -> EndpointView:
     return EndpointView(
         id=endpoint.id,
         name=endpoint.name,
-        entities=(_entity(endpoint.active or endpoint.target),),
+        entities=tuple(_entity(config, entity) for entity in config.entities),
         overload=options.overload,
+        fallback=options.fallback,
         queue_deadline_s=options.queue_deadline_s,
         cold_start_deadline_s=cold_start_s,
         max_queue=options.max_queue,
     )
 
 
-def _entity(config: Config) -> EntityView:
-    entity = config.entity
+def _entity(config: Config, entity: Entity) -> EntityView:
     weights = entity.weights
     return EntityView(
         id=entity.id,
@@ -80,6 +80,7 @@ def _entity(config: Config) -> EntityView:
         context=entity.model.context,
         slots=entity.model.slots,
         default_max_tokens=entity.model.default_max_tokens,
+        traffic=entity.traffic,
     )
 
 
@@ -94,3 +95,7 @@ def _replica(replica: Replica, traits: EngineTraits) -> ReplicaView:
         draining=replica.phase is Phase.DRAINING,
         traits=Traits(traits.stream_upstream, traits.reuse_after_stream, traits.upstream_model),
     )
+
+
+def _key(key: Key) -> KeyView:
+    return KeyView(id=key.id, digest=key.digest, role=key.role, tiers=key.tiers, weight=key.weight)

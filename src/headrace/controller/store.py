@@ -5,7 +5,7 @@ One controller is the only writer, so what is in memory is what is in the databa
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import delete, func, select, update
@@ -16,6 +16,13 @@ from headrace.controller.tables import ConfigRow, CounterRow, EndpointRow, Entit
 from headrace.engines.base import ModelSettings
 from headrace.ledger.database import Database
 from headrace.policy.work import Weights
+
+
+class EntityName(NamedTuple):
+    """How people call a served entity."""
+
+    endpoint: str
+    entity: str
 
 
 class Store:
@@ -61,12 +68,25 @@ class Store:
         if known is None:
             with self._database.read() as session:
                 known = _read_config(session, endpoint_id, version)
+            if known is not None:
+                self._configs[endpoint_id, version] = known
         return known
 
-    def weights(self, endpoint_id: str, version: int) -> Weights | None:
-        """The weights that a config version froze."""
+    def entity(self, endpoint_id: str, version: int, entity_id: str) -> Entity | None:
+        """A served entity by the terms of any config version there ever was."""
         config = self.config(endpoint_id, version)
-        return config.entity.weights if config else None
+        return config.entity(entity_id) if config else None
+
+    def weights(self, endpoint_id: str, version: int, entity_id: str) -> Weights | None:
+        """The weights that a config version froze for a served entity."""
+        entity = self.entity(endpoint_id, version, entity_id)
+        return entity.weights if entity else None
+
+    def entity_names(self) -> dict[str, EntityName]:
+        """By id: every served entity that ever was, each by its newest config version."""
+        query = select(EntityRow.id, EndpointRow.name, EntityRow.name).join(EndpointRow).order_by(EntityRow.version)
+        with self._database.read() as session:
+            return {entity_id: EntityName(endpoint, name) for entity_id, endpoint, name in session.execute(query)}
 
     # Writing
 
@@ -190,41 +210,50 @@ def _change(session: Session, endpoint_id: str, **values: Any) -> None:
 
 
 def _write_config(session: Session, endpoint_id: str, config: Config) -> None:
-    entity = config.entity
     session.add(ConfigRow(endpoint_id=endpoint_id, version=config.version, created_ms=config.created_ms))
-    session.add(
-        EntityRow(
-            endpoint_id=endpoint_id,
-            version=config.version,
-            id=entity.id,
-            name=entity.name,
-            model=entity.model.name,
-            model_settings=msgspec.to_builtins(entity.model),
-            min_chunks=entity.min_chunks,
-            max_chunks=entity.max_chunks,
-            scale_to_zero=entity.scale_to_zero,
-            chunk=entity.chunk,
-            weights=msgspec.to_builtins(entity.weights),
-            price_micro=entity.price_micro,
-            currency=entity.currency,
-            profile_id=entity.profile_id,
-            profile_status=entity.profile_status,
-            created_ms=entity.created_ms,
+    for position, entity in enumerate(config.entities):
+        session.add(
+            EntityRow(
+                endpoint_id=endpoint_id,
+                version=config.version,
+                id=entity.id,
+                position=position,
+                name=entity.name,
+                model=entity.model.name,
+                model_settings=msgspec.to_builtins(entity.model),
+                traffic=entity.traffic,
+                min_chunks=entity.min_chunks,
+                max_chunks=entity.max_chunks,
+                scale_to_zero=entity.scale_to_zero,
+                chunk=entity.chunk,
+                weights=msgspec.to_builtins(entity.weights),
+                price_micro=entity.price_micro,
+                currency=entity.currency,
+                profile_id=entity.profile_id,
+                profile_status=entity.profile_status,
+                created_ms=entity.created_ms,
+            )
         )
-    )
 
 
 def _read_config(session: Session, endpoint_id: str, version: int) -> Config | None:
     head = session.get(ConfigRow, (endpoint_id, version))
-    row = session.scalars(
-        select(EntityRow).where(EntityRow.endpoint_id == endpoint_id, EntityRow.version == version)
-    ).one_or_none()
-    if head is None or row is None:
+    if head is None:
         return None
-    entity = Entity(
+    rows = session.scalars(
+        select(EntityRow)
+        .where(EntityRow.endpoint_id == endpoint_id, EntityRow.version == version)
+        .order_by(EntityRow.position)
+    )
+    return Config(version=version, created_ms=head.created_ms, entities=tuple(_entity(row) for row in rows))
+
+
+def _entity(row: EntityRow) -> Entity:
+    return Entity(
         id=row.id,
         name=row.name,
         model=msgspec.convert(row.model_settings, ModelSettings),
+        traffic=row.traffic,
         min_chunks=row.min_chunks,
         max_chunks=row.max_chunks,
         scale_to_zero=row.scale_to_zero,
@@ -236,4 +265,3 @@ def _read_config(session: Session, endpoint_id: str, version: int) -> Config | N
         profile_status=row.profile_status,
         created_ms=row.created_ms,
     )
-    return Config(version=version, created_ms=head.created_ms, entity=entity)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, MetaData, String, Text, text
+from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, MetaData, String, Text, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from headrace.ledger.schema import NAMING, Row
@@ -61,9 +61,12 @@ class EntityRow(StoreBase):
     endpoint_id: Mapped[str] = mapped_column(String(32), ForeignKey("endpoints.id"), primary_key=True)
     version: Mapped[int] = mapped_column(primary_key=True)
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    position: Mapped[int]
+    """In the config's order, from 0."""
     name: Mapped[str] = mapped_column(String(255))
     model: Mapped[str] = mapped_column(String(255))
     model_settings: Mapped[dict[str, Any]]
+    traffic: Mapped[int]
     min_chunks: Mapped[int]
     max_chunks: Mapped[int]
     scale_to_zero: Mapped[bool]
@@ -108,6 +111,7 @@ class KeyRow(StoreBase):
     digest: Mapped[str] = mapped_column(String(64), unique=True)
     role: Mapped[str] = mapped_column(String(8))
     tiers: Mapped[list[str]]
+    weight: Mapped[float] = mapped_column(Float)
     name: Mapped[str] = mapped_column(String(255))
     created_ms: Mapped[int] = mapped_column(BigInteger)
     revoked_ms: Mapped[int | None] = mapped_column(BigInteger)
@@ -122,6 +126,7 @@ class ReplicaRow(StoreBase):
     endpoint_id: Mapped[str] = mapped_column(String(32), ForeignKey("endpoints.id"))
     config_version: Mapped[int]
     """Config that it was started for."""
+    entity_id: Mapped[str] = mapped_column(String(32))
     runs_as: Mapped[str] = mapped_column(String(16))
     created_ms: Mapped[int] = mapped_column(BigInteger)
     ready_ms: Mapped[int | None] = mapped_column(BigInteger)

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from headrace.controller.endpoint import Config, Entity
+
 
 def counted(count: int, noun: str) -> str:
-    """``1 chunk``, ``2 chunks``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    """``1 chunk``, ``2 chunks``, ``2 served entities``."""
+    if count == 1:
+        return f"{count} {noun}"
+    return f"{count} {noun.removesuffix('y')}ies" if noun.endswith("y") else f"{count} {noun}s"
 
 
 def profiled(status: str, engine: str) -> str:
     """Where a chunk's figures come from; those of a simulated engine say nothing of a model."""
     return f"{status} profile, simulated engine" if engine == "simulated" else f"{status} profile"
+
+
+def named(endpoint: str, config: Config, entity: Entity) -> str:
+    """``chat``, and ``chat/big`` where the endpoint serves others too."""
+    return endpoint if len(config.entities) == 1 else f"{endpoint}/{entity.name}"
+
+
+def about(config: Config, entity: Entity, message: str) -> str:
+    """A message on a served entity, which names it where its endpoint has several."""
+    return message if len(config.entities) == 1 else f"{entity.name}: {message}"

@@ -12,10 +12,10 @@ MICRO = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class EndpointBill:
-    """One endpoint over one time."""
+class EntityBill:
+    """One served entity over one time."""
 
-    endpoint: str
+    entity: str
     """Id."""
     lines: tuple[Line, ...]
 
@@ -29,10 +29,32 @@ class EndpointBill:
         return sum(line.amount_micro for line in self.lines)
 
 
+@dataclass(frozen=True, slots=True)
+class EndpointBill:
+    """One endpoint over one time: the sum of all that it served."""
+
+    endpoint: str
+    """Id."""
+    entities: tuple[EntityBill, ...]
+    """Those that cost something."""
+
+    @property
+    def chunk_ms(self) -> int:
+        return sum(entity.chunk_ms for entity in self.entities)
+
+    @property
+    def amount_micro(self) -> int:
+        return sum(entity.amount_micro for entity in self.entities)
+
+
 def bill(timeline: CapacityTimeline, endpoint: str, from_ms: int, to_ms: int, now_ms: int) -> EndpointBill:
     """What the endpoint cost in [from_ms, to_ms); time after ``now_ms`` has not been provided and costs nothing."""
     end = min(to_ms, now_ms)
-    return EndpointBill(endpoint, tuple(hourly_lines(timeline.points(endpoint, end), from_ms, end)))
+    entities = (
+        EntityBill(entity, tuple(hourly_lines(points, from_ms, end)))
+        for entity, points in timeline.points(endpoint, end).items()
+    )
+    return EndpointBill(endpoint, tuple(one for one in entities if one.lines))
 
 
 def decimal(amount_micro: int) -> str:

@@ -24,8 +24,8 @@ from headrace.policy.work import Weights
 
 log = logging.getLogger(__name__)
 
-WeightsOf = Callable[[str, int], Weights | None]
-"""(endpoint id, config version) -> the weights that were frozen with it."""
+WeightsOf = Callable[[str, int, str], Weights | None]
+"""(endpoint id, config version, served entity id) -> the weights that were frozen with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +114,8 @@ class Ingest:
         left_open = session.scalars(select(Usage).where(Usage.writer == writer, Usage.ended.is_(None))).all()
         for row in left_open:
             weights = None
-            if row.endpoint is not None and row.config_version is not None:
-                weights = self._weights_of(row.endpoint, row.config_version)
+            if row.endpoint is not None and row.config_version is not None and row.entity is not None:
+                weights = self._weights_of(row.endpoint, row.config_version, row.entity)
             recover(row, weights)
             log.warning(
                 "a request of a gateway that died was settled with what is known of it",

@@ -121,13 +121,14 @@ class Conflict(LedgerBase):
 
 
 class Capacity(LedgerBase):
-    """From ``at_ms`` on, until the endpoint's next row. Append-only."""
+    """Of a served entity, from ``at_ms`` on until its next row. Append-only."""
 
     __tablename__ = "capacity_points"
     __table_args__ = (Index("ix_capacity_points_endpoint_at", "endpoint", "at_ms"),)
 
     id: Mapped[int] = mapped_column(Row, primary_key=True)
     endpoint: Mapped[str] = mapped_column(String(64))
+    entity: Mapped[str] = mapped_column(String(64))
     at_ms: Mapped[int] = mapped_column(BigInteger)
     ready: Mapped[int]
     draining_own: Mapped[int]

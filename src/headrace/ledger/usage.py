@@ -1,4 +1,4 @@
-"""Usage: per request, or added up per key, endpoint or hour. Raw tokens and work always stand side by side."""
+"""Usage: per request, or added up per key, endpoint, entity or hour. Raw tokens and work always stand side by side."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ HOUR_MS = 3_600_000
 class Group(StrEnum):
     KEY = "key"
     ENDPOINT = "endpoint"
+    ENTITY = "entity"
     HOUR = "hour"
 
 
@@ -36,7 +37,8 @@ class Sum:
     """Usage of several requests."""
 
     group: str
-    """Key id, endpoint name, or the hour's start in Unix milliseconds; "" for all, and where it is not known."""
+    """Key id, endpoint name, served entity's id, or the hour's start in Unix milliseconds; "" for all, and where it is
+    not known, such as the entity of a request that was rejected."""
     requests: int
     """Dispatched and ended."""
     input_tokens: int
@@ -107,6 +109,8 @@ def _column(by: Group) -> ColumnElement[Any]:
             return Usage.key.expression
         case Group.ENDPOINT:
             return Usage.endpoint_name.expression
+        case Group.ENTITY:
+            return Usage.entity.expression
         case Group.HOUR:
             return Usage.settled_ms - Usage.settled_ms % HOUR_MS
 

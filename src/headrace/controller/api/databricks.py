@@ -25,7 +25,7 @@ async def create(body: CreateEndpoint, key: Admin, controller: ControllerOf) -> 
         body.name,
         body.config.asked(body.name),
         creator=key.id,
-        options=body.headrace.options(),
+        options=body.options(),
         description=body.description,
         tags=tuple((tag.key, tag.value) for tag in body.tags),
     )
@@ -81,6 +81,10 @@ async def delete(name: str, key: Admin, controller: ControllerOf) -> dict[str, A
 
 
 def _detailed(controller: Controller, endpoint: Endpoint) -> dict[str, Any]:
-    backoff = controller.reconciler.watch(endpoint.id).backoff
-    message = backoff.message if backoff.failures else ""
-    return detailed(endpoint, ready=controller.chunks(endpoint).ready, message=message)
+    entities = endpoint.entities.values()
+    backoffs = {entity.id: controller.reconciler.watches.of(entity.id).backoff for entity in entities}
+    return detailed(
+        endpoint,
+        ready={entity.id: controller.chunks(endpoint, entity).ready for entity in entities},
+        messages={entity_id: backoff.message for entity_id, backoff in backoffs.items() if backoff.failures},
+    )

@@ -10,10 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from headrace.controller.api.auth import Admin, ControllerOf
 from headrace.controller.controller import Controller
-from headrace.controller.keys import ALL_TIERS, Key, Role, Tier
+from headrace.controller.keys import ALL_TIERS, LEAST_WEIGHT, MOST_WEIGHT, Key, Role, Tier
 from headrace.controller.refusal import Refusal
 from headrace.controller.series import KEPT_SECONDS
-from headrace.controller.view import endpoint_info, status_info
+from headrace.controller.view import endpoint_info
+from headrace.controller.view_status import status_info
 
 BASE = "/api/headrace/v1"
 MOST_EVENTS = 1000
@@ -57,12 +58,23 @@ async def series(
     key: Admin,
     controller: ControllerOf,
     endpoint: str,
+    entity: Annotated[str | None, Query(description="Only this served entity, by its name.")] = None,
     seconds: Annotated[int, Query(ge=1, le=KEPT_SECONDS)] = 300,
 ) -> dict[str, Any]:
-    """One point a second: chunks, tokens/s and queue of an endpoint."""
+    """One point a second: chunks, tokens/s and queue of an endpoint, or of one of its served entities."""
     found = controller.endpoints.get(endpoint)
-    points = controller.series.points(found.id, seconds)
-    return {"endpoint": found.name, "interval_s": 1, "points": [_builtins(point) for point in points]}
+    of = found.id
+    if entity is not None:
+        names = {one.name: one.id for one in found.current.entities}
+        if entity not in names:
+            raise Refusal(
+                "RESOURCE_DOES_NOT_EXIST",
+                f"endpoint {endpoint!r} has no served entity {entity[:80]!r}; there are: {', '.join(names)}",
+                param="entity",
+            )
+        of = names[entity]
+    points = [_builtins(point) for point in controller.series.points(of, seconds)]
+    return {"endpoint": found.name, "entity": entity, "interval_s": 1, "points": points}
 
 
 @router.get("/models")
@@ -81,6 +93,7 @@ class KeyInfo(BaseModel):
     id: str
     role: Role
     tiers: tuple[Tier, ...]
+    weight: float
     name: str
     created_ms: int
     revoked_ms: int | None
@@ -92,6 +105,12 @@ class NewKey(BaseModel):
     role: Role = "query"
     tiers: tuple[Tier, ...] | None = Field(
         default=None, description="Service tiers it may use; by default default and flex, for an admin key all."
+    )
+    weight: float = Field(
+        default=1.0,
+        ge=LEAST_WEIGHT,
+        le=MOST_WEIGHT,
+        description="Its share of a tier, relative to the other keys that wait there.",
     )
     name: str = Field(default="", max_length=255, description="For people.")
 
@@ -115,7 +134,7 @@ async def list_keys(key: Admin, controller: ControllerOf) -> dict[str, list[KeyI
 async def create_key(body: NewKey, key: Admin, controller: ControllerOf) -> CreatedKey:
     """Make a key. It works when this answers, at every gateway that is connected."""
     tiers = body.tiers or (ALL_TIERS if body.role == "admin" else ("default", "flex"))
-    made, text = await controller.create_key(role=body.role, tiers=tiers, name=body.name)
+    made, text = await controller.create_key(role=body.role, tiers=tiers, weight=body.weight, name=body.name)
     return CreatedKey(**_key(made), key=text)
 
 

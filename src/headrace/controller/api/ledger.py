@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
@@ -12,6 +13,7 @@ from pydantic import BaseModel
 from headrace.controller.api.auth import Admin, ControllerOf
 from headrace.controller.controller import Controller
 from headrace.controller.refusal import Refusal
+from headrace.controller.store import EntityName, Store
 from headrace.ledger import usage as ledger_usage
 from headrace.ledger.bills import EndpointBill, bill, decimal
 from headrace.ledger.schema import Usage
@@ -26,10 +28,14 @@ FromMs = Annotated[int | None, Query(description="Unix milliseconds, included.")
 ToMs = Annotated[int | None, Query(description="Unix milliseconds, not included.")]
 
 
+Groups = Literal["request", "key", "endpoint", "entity", "hour"]
+
+
 class SumInfo(BaseModel):
     """Tokens of several requests. ``work`` is in reference tokens."""
 
     group: str
+    """Of a served entity, ``endpoint/entity``; empty where it is not known."""
     requests: int
     input_tokens: int
     cached_tokens: int
@@ -46,6 +52,8 @@ class RequestInfo(BaseModel):
 
     rid: str
     endpoint: str | None
+    entity: str | None
+    """Name of the served entity; None where the request was not dispatched."""
     key: str | None
     band: str | None
     status: int | None
@@ -70,7 +78,7 @@ class RequestInfo(BaseModel):
 
 
 class UsageInfo(BaseModel):
-    group: Literal["request", "key", "endpoint", "hour"]
+    group: Groups
     rows: list[SumInfo | RequestInfo]
     total: SumInfo
     in_flight: int
@@ -88,6 +96,7 @@ class SpanInfo(BaseModel):
     draining_own: int
     min_chunks: int
     endpoint_ready: bool
+    """This served entity of it has a chunk, and its minimum was ready once: else no missing chunk is billed."""
 
 
 class LineInfo(BaseModel):
@@ -95,6 +104,9 @@ class LineInfo(BaseModel):
 
     hour_start_ms: int
     hour: str
+    entity: str
+    """Name of the served entity."""
+    entity_id: str
     config_version: int
     chunk_ms: int
     price_micro_per_chunk_hour: int
@@ -130,7 +142,7 @@ async def usage(
     of_key: Annotated[str | None, Query(alias="key")] = None,
     from_ms: FromMs = None,
     to_ms: ToMs = None,
-    group: Literal["request", "key", "endpoint", "hour"] = "endpoint",
+    group: Groups = "endpoint",
     limit: Annotated[int, Query(ge=1, le=MOST_REQUESTS, description="Of requests.")] = 1000,
     after: Annotated[str | None, Query(description="Request id that the page before ended with.")] = None,
 ) -> UsageInfo:
@@ -159,14 +171,18 @@ async def bills(
 def _usage(
     controller: Controller,
     window: Window,
-    group: Literal["request", "key", "endpoint", "hour"],
+    group: Groups,
     limit: int,
     after: str | None,
 ) -> UsageInfo:
+    names = controller.store.entity_names()
     with controller.database.read() as session:
         rows: list[SumInfo | RequestInfo]
         if group == "request":
-            rows = [_request(row) for row in ledger_usage.requests(session, window, limit=limit, after=after)]
+            rows = [_request(row, names) for row in ledger_usage.requests(session, window, limit=limit, after=after)]
+        elif group == "entity":
+            sums = [_labelled(_sum(one), names) for one in ledger_usage.grouped(session, window, Group.ENTITY)]
+            rows = [*sorted(sums, key=lambda one: one.group)]
         else:
             rows = [_sum(one) for one in ledger_usage.grouped(session, window, Group(group))]
         return UsageInfo(
@@ -183,9 +199,8 @@ def _bills(controller: Controller, endpoint: str | None, from_ms: int, to_ms: in
     wanted = [one for one in controller.timeline.endpoints() if endpoint in (None, one, names.get(one))]
     if endpoint is not None and not wanted:
         raise Refusal("RESOURCE_DOES_NOT_EXIST", f"no endpoint {endpoint[:80]!r} was ever billed", param="endpoint")
-    found = [
-        _bill(names.get(one, one), bill(controller.timeline, one, from_ms, to_ms, now_ms=now_ms)) for one in wanted
-    ]
+    bills = (bill(controller.timeline, one, from_ms, to_ms, now_ms=now_ms) for one in wanted)
+    found = [_bill(controller.store, names.get(one.endpoint, one.endpoint), one) for one in bills]
     total = sum(one.amount_micro for one in found)
     return BillsInfo(
         from_ms=from_ms,
@@ -197,21 +212,25 @@ def _bills(controller: Controller, endpoint: str | None, from_ms: int, to_ms: in
     )
 
 
-def _bill(name: str, one: EndpointBill) -> BillInfo:
+def _bill(store: Store, name: str, one: EndpointBill) -> BillInfo:
+    lines = [_line(store, one.endpoint, entity.entity, line) for entity in one.entities for line in entity.lines]
     return BillInfo(
         endpoint=name,
         endpoint_id=one.endpoint,
         chunk_ms=one.chunk_ms,
         amount_micro=one.amount_micro,
         amount=decimal(one.amount_micro),
-        lines=[_line(line) for line in one.lines],
+        lines=sorted(lines, key=lambda line: (line.hour_start_ms, line.config_version)),
     )
 
 
-def _line(line: Line) -> LineInfo:
+def _line(store: Store, endpoint_id: str, entity_id: str, line: Line) -> LineInfo:
+    entity = store.entity(endpoint_id, line.config_version, entity_id)
     return LineInfo(
         hour_start_ms=line.hour_start_ms,
         hour=datetime.fromtimestamp(line.hour_start_ms / 1000, UTC).isoformat(),
+        entity=entity.name if entity is not None else entity_id,
+        entity_id=entity_id,
         config_version=line.config_version,
         chunk_ms=line.chunk_ms,
         price_micro_per_chunk_hour=line.price_micro_per_chunk_hour,
@@ -230,7 +249,17 @@ def _sum(one: Sum) -> SumInfo:
     return SumInfo(**{name: getattr(one, name) for name in SumInfo.model_fields})
 
 
-def _request(row: Usage) -> RequestInfo:
+def _labelled(one: SumInfo, names: Mapping[str, EntityName]) -> SumInfo:
+    name = names.get(one.group)
+    return one if name is None else one.model_copy(update={"group": "/".join(name)})
+
+
+def _request(row: Usage, names: Mapping[str, EntityName]) -> RequestInfo:
     told = {name: getattr(row, name) for name in RequestInfo.model_fields if hasattr(row, name)}
-    told |= {"endpoint": row.endpoint_name, "total_tokens": row.input_tokens + row.output_tokens}
+    name = names.get(row.entity) if row.entity is not None else None
+    told |= {
+        "endpoint": row.endpoint_name,
+        "entity": name.entity if name is not None else row.entity,
+        "total_tokens": row.input_tokens + row.output_tokens,
+    }
     return RequestInfo(**told)

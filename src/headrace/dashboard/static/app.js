@@ -110,24 +110,28 @@ const PROFILE_WORDS = {
 };
 
 function showEndpoint(endpoint, nowMs) {
+  const { entities } = endpoint;
+  const several = entities.length > 1;
   $("name").textContent = endpoint.name;
   badge($("state"), endpoint.state, STATE_CLASS[endpoint.state] ?? "");
-  const labels = [[PROFILE_WORDS[endpoint.profile_status] ?? endpoint.profile_status,
-    endpoint.profile_status === "provisional" ? "warn" : ""]];
+  const labels = [...new Set(entities.map((entity) => entity.profile_status))].map((status) =>
+    [PROFILE_WORDS[status] ?? status, status === "provisional" ? "warn" : ""]);
   if (endpoint.measuring) labels.push(["being measured now", "warn"]);
   if (endpoint.simulated) labels.push(["simulated engine", "warn"]);
   if (endpoint.config_update === "IN_PROGRESS") labels.push(["config update in progress", "warn"]);
   $("labels").replaceChildren(...labels.map(([words, kind]) => badge(element("span", ""), words, kind)));
-  $("model").textContent = `${endpoint.model} version ${endpoint.model_version} on ${endpoint.engine}, ` +
-    `config version ${endpoint.config_version}, ${endpoint.slots} in flight per replica`;
-  showRange(endpoint);
+  const what = several ? `${entities.length} served entities` : modelWords(entities[0]);
+  $("model").textContent = `${what}, config version ${endpoint.config_version}`;
+  $("entities").replaceChildren(...entities.map((entity) => entityBlock(entity, several)));
   showNow(endpoint);
   const text = drawChart($("chart"), page.points.get(endpoint.id) ?? [], {
-    chunk: endpoint.chunk, nowMs, shownS: SHOWN_S, meanS: MEAN_S,
+    least: Math.max(...entities.map((entity) => entity.chunk)), nowMs, shownS: SHOWN_S, meanS: MEAN_S,
   });
   $("chart-text").textContent = text;
+  $("replica-entity").hidden = !several;
   rows($("replicas"), endpoint.replicas, (replica) => [
     [replica.id],
+    ...(several ? [[replica.entity]] : []),
     [replica.message ? `${replica.state}: ${replica.message}` : replica.state],
     [`${replica.in_flight} of ${replica.slots}`, "number"],
     [replica.cpus.join(", ") || "any"],
@@ -135,26 +139,49 @@ function showEndpoint(endpoint, nowMs) {
   ]);
 }
 
-function showRange(endpoint) {
+function modelWords(entity) {
+  return `${entity.model} version ${entity.model_version} on ${entity.engine}, ${entity.slots} in flight per replica`;
+}
+
+/** The range of a served entity; who it is and what goes to it, where there are several. */
+function entityBlock(entity, several) {
+  const block = document.createElement("div");
+  block.className = "entity";
+  if (several) {
+    const title = element("h4", `${entity.name}: ${entity.traffic}% of the requests `);
+    title.append(badge(element("span", ""), entity.state, STATE_CLASS[entity.state] ?? ""));
+    block.append(title, quiet(modelWords(entity)));
+  }
+  block.append(chunkBoxes(entity), element("p", rangeWords(entity)));
+  if (entity.scaling_reason) block.append(quiet(`Last decision: ${entity.scaling_reason}`));
+  return block;
+}
+
+function chunkBoxes(entity) {
   const kinds = [
-    ...Array(endpoint.chunks_ready).fill("ready"),
-    ...Array(endpoint.chunks_draining).fill("draining"),
-    ...Array(endpoint.chunks_loading).fill("loading"),
+    ...Array(entity.chunks_ready).fill("ready"),
+    ...Array(entity.chunks_draining).fill("draining"),
+    ...Array(entity.chunks_loading).fill("loading"),
   ];
-  const boxes = Math.max(endpoint.max_chunks, kinds.length);
-  $("chunks").replaceChildren(...Array.from({ length: Math.min(boxes, 200) }, (_, place) => {
+  const count = Math.max(entity.max_chunks, kinds.length);
+  const boxes = document.createElement("div");
+  boxes.className = "chunks";
+  boxes.setAttribute("aria-hidden", "true");
+  boxes.append(...Array.from({ length: Math.min(count, 200) }, (_, place) => {
     const box = element("span", "");
-    box.className = `chunk ${kinds[place] ?? ""} ${place < endpoint.min_chunks ? "minimum" : ""}`;
+    box.className = `chunk ${kinds[place] ?? ""} ${place < entity.min_chunks ? "minimum" : ""}`;
     return box;
   }));
+  return boxes;
+}
+
+function rangeWords(entity) {
   const moving = [];
-  if (endpoint.chunks_loading) moving.push(`${endpoint.chunks_loading} loading`);
-  if (endpoint.chunks_draining) moving.push(`${endpoint.chunks_draining} draining`);
-  $("range").textContent =
-    `${number(endpoint.min_tokens_s)} to ${number(endpoint.max_tokens_s)} reference tokens/s: ` +
-    `${endpoint.min_chunks} to ${endpoint.max_chunks} chunks of ${number(endpoint.chunk)}. ` +
-    `${endpoint.chunks_in_use} in use${moving.length ? ` (${moving.join(", ")})` : ""}, ${endpoint.chunks_billed} billed now.`;
-  $("reason").textContent = endpoint.scaling_reason ? `Last decision: ${endpoint.scaling_reason}` : "";
+  if (entity.chunks_loading) moving.push(`${entity.chunks_loading} loading`);
+  if (entity.chunks_draining) moving.push(`${entity.chunks_draining} draining`);
+  return `${number(entity.min_tokens_s)} to ${number(entity.max_tokens_s)} reference tokens/s: ` +
+    `${entity.min_chunks} to ${entity.max_chunks} chunks of ${number(entity.chunk)}. ` +
+    `${entity.chunks_in_use} in use${moving.length ? ` (${moving.join(", ")})` : ""}, ${entity.chunks_billed} billed now.`;
 }
 
 function showNow(endpoint) {
@@ -162,6 +189,8 @@ function showNow(endpoint) {
   const per = `tokens/s, mean over ${rates.over_s} s`;
   const bill = page.bills?.bills.find((one) => one.endpoint_id === endpoint.id);
   const hours = bill ? (bill.chunk_ms / 3_600_000).toFixed(4) : "";
+  const prices = new Set(endpoint.entities.map((entity) => entity.price_per_chunk_hour));
+  const price = prices.size === 1 ? ` at ${[...prices][0]}` : "";
   tiles($("now"), [
     ["input", number(rates.input_tokens_s, 1), per],
     ["output", number(rates.output_tokens_s, 1), per],
@@ -171,7 +200,7 @@ function showNow(endpoint) {
     ["waiting in queue", number(gauges.queued), gauges.queued ? `oldest ${gauges.oldest_wait_s.toFixed(1)} s` : "requests"],
     ["in flight", number(gauges.in_flight), "requests"],
     ["bill so far", bill ? bill.amount : "–",
-      bill ? `${page.bills.currency}: ${hours} chunk-hours at ${endpoint.price_per_chunk_hour}` : "not billed yet"],
+      bill ? `${page.bills.currency}: ${hours} chunk-hours${price}` : "not billed yet"],
   ]);
 }
 
@@ -213,6 +242,12 @@ function start() {
 function element(tag, text) {
   const made = document.createElement(tag);
   made.textContent = text;
+  return made;
+}
+
+function quiet(words) {
+  const made = element("p", words);
+  made.className = "quiet";
   return made;
 }
 

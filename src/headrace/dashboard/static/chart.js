@@ -33,14 +33,14 @@ export function roundUp(value) {
   return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value * 0.999999);
 }
 
-/** Draws into `svg`; returns in words what it shows at its right end. */
-export function drawChart(svg, points, { chunk, nowMs, shownS, meanS }) {
+/** Draws into `svg`, up to `least` tokens/s or more; returns in words what it shows at its right end. */
+export function drawChart(svg, points, { least, nowMs, shownS, meanS }) {
   const offered = trailingMeans(points, "offered_reference_tokens_s", meanS);
   const served = trailingMeans(points, "reference_tokens_s", meanS);
-  const capacity = points.map((point) => point.ready * chunk);
+  const capacity = points.map((point) => point.capacity_tokens_s);
   const fromMs = nowMs - shownS * 1000;
   const shown = points.map((point, place) => place).filter((place) => points[place].at_ms >= fromMs);
-  const most = Math.max(chunk, ...shown.flatMap((place) => [offered[place], served[place], capacity[place]]));
+  const most = Math.max(least, ...shown.flatMap((place) => [offered[place], served[place], capacity[place]]));
   const step = roundUp(most / 4);
   const top = Math.ceil((most * 1.02) / step) * step;
   const x = (ms) => BOX.left + ((ms - fromMs) / (shownS * 1000)) * (BOX.width - BOX.left - BOX.right);

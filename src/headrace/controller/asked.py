@@ -1,0 +1,105 @@
+"""What a caller asks of an endpoint, and what is wrong with it whatever this machine can do: names and traffic."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from headrace.controller.endpoint import Entity
+from headrace.controller.refusal import Refusal
+from headrace.controller.words import counted
+from headrace.engines.base import ModelSettings
+
+MOST_ENTITIES = 15
+"""Of one endpoint, as at Databricks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedEntity:
+    """A served entity as a caller asks for it."""
+
+    name: str | None
+    """None: that of an entity of the model that is served now, or made of the model's name and version."""
+    model: str
+    version: str | None
+    """None: the one that is registered."""
+    min_tokens_s: int
+    """Reference tokens/s, as is the next."""
+    max_tokens_s: int
+    scale_to_zero: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedRoute:
+    """A part of the traffic for one served entity."""
+
+    entity: str
+    """Name."""
+    percentage: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedConfig:
+    """The served entities of an endpoint, in their order, and who gets which part of its requests."""
+
+    entities: tuple[AskedEntity, ...]
+    routes: tuple[AskedRoute, ...] = ()
+    """None of them: with one entity, all goes there."""
+
+
+def entity_names(
+    asked: Sequence[AskedEntity], models: Sequence[ModelSettings], before: Sequence[Entity]
+) -> tuple[str, ...]:
+    """A name for each, ``models`` being theirs. ``before``: what they replace. Raises Refusal for a name twice."""
+    given = {entity.name for entity in asked}
+    free = [entity for entity in before if entity.name not in given]
+    names = []
+    for entity, model in zip(asked, models, strict=True):
+        name = entity.name
+        if name is None:
+            known = next((one for one in free if one.model.name == model.name), None)
+            if known is not None:
+                free.remove(known)
+            name = known.name if known is not None else f"{model.name}-{model.version}"
+        names.append(name)
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise Refusal(
+            "INVALID_PARAMETER_VALUE",
+            f"two served entities are named {twice[0]!r}; give each a name of its own",
+            param="served_entities",
+        )
+    return tuple(names)
+
+
+def traffic(routes: Sequence[AskedRoute], names: Sequence[str]) -> tuple[int, ...]:
+    """The percentage of each named entity, in their order; one without a route has 0. Raises Refusal."""
+    if not routes and len(names) == 1:
+        return (100,)
+    if not routes:
+        raise _refused(
+            f"traffic_config is missing: with {counted(len(names), 'served entity')} it must say which of them gets "
+            "which percentage of the requests"
+        )
+    parts: dict[str, int] = {}
+    for route in routes:
+        if route.entity not in names:
+            raise _refused(
+                f"traffic_config has a route to {route.entity!r}; the served entities are {', '.join(names)}"
+            )
+        if route.entity in parts:
+            raise _refused(f"traffic_config has two routes to {route.entity!r}; give each served entity at most one")
+        if not 0 <= route.percentage <= 100:
+            raise _refused(
+                f"traffic_percentage of {route.entity!r} is {route.percentage}; expected a whole number from 0 to 100"
+            )
+        parts[route.entity] = route.percentage
+    if (total := sum(parts.values())) != 100:
+        told = ", ".join(f"{name} {part}" for name, part in parts.items())
+        raise _refused(f"the traffic percentages add up to {total} ({told}); they must add up to 100")
+    return tuple(parts.get(name, 0) for name in names)
+
+
+def _refused(message: str) -> Refusal:
+    return Refusal("INVALID_PARAMETER_VALUE", message, param="traffic_config")

@@ -1,0 +1,93 @@
+"""How many replicas each served entity should have, by its own demand, and how many of them the machine can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from headrace.config import ScalingConfig
+from headrace.controller.allotment import Want, allot, rivals, takers
+from headrace.controller.clock import Clock
+from headrace.controller.endpoint import Endpoint, Entity
+from headrace.controller.fleets import pool_of
+from headrace.controller.gateways import Gateways
+from headrace.controller.offers import Capacity
+from headrace.controller.rollout import chunks_wanted, of
+from headrace.controller.roster import Roster
+from headrace.controller.scaler import knobs_of
+from headrace.controller.telling import Telling
+from headrace.controller.watches import Watches
+from headrace.controller.words import named
+
+
+class Sizing:
+    """Leaves its answers in the watches: ``wanted`` and ``granted``."""
+
+    def __init__(
+        self,
+        *,
+        roster: Roster,
+        gateways: Gateways,
+        fleet: Capacity,
+        watches: Watches,
+        telling: Telling,
+        clock: Clock,
+        scaling: ScalingConfig,
+    ) -> None:
+        self._roster = roster
+        self._gateways = gateways
+        self._fleet = fleet
+        self._watches = watches
+        self._tell = telling
+        self._clock = clock
+        self._scaling = scaling
+
+    def decide(self, endpoints: Sequence[Endpoint]) -> None:
+        for endpoint in endpoints:
+            self._scale(endpoint)
+        self._allot(endpoints)
+
+    def _scale(self, endpoint: Endpoint) -> None:
+        """Each by the terms that are sold, within the range that is to be."""
+        now, replicas = self._clock.now(), self._roster.of(endpoint.id)
+        knobs = knobs_of(self._scaling, endpoint.options.scaling)
+        decided: dict[str, int] = {}
+        for entity in endpoint.current.entities:
+            watch = self._watches.of(entity.id)
+            decision = watch.scaler.decide(entity, replicas, self._gateways, knobs, now)
+            before = decision.inputs["state"]["target"]
+            decided[entity.id] = watch.wanted = decision.chunks
+            watch.reason = decision.reason
+            adopted = before is None and decision.chunks == len(of(replicas, entity))
+            if decision.chunks != before and not adopted:
+                self._tell.scaled(endpoint, entity, decision, self._clock.now_ms())
+        for entity in endpoint.target.entities:
+            self._watches.of(entity.id).wanted = chunks_wanted(endpoint, entity, decided)
+
+    def _allot(self, endpoints: Sequence[Endpoint]) -> None:
+        """What each may have of the machine."""
+        whose = {entity.id: (endpoint, entity) for endpoint in endpoints for entity in endpoint.target.entities}
+        wants = [self._want(endpoint, entity) for endpoint, entity in whose.values()]
+        granted = allot(wants)
+        short = rivals(wants, granted)
+        for entity_id in whose:
+            watch = self._watches.of(entity_id)
+            watch.granted = granted[entity_id]
+            holders = [whose[rival] for rival in short.get(entity_id, ())]
+            watch.rivals = tuple(named(endpoint.name, endpoint.target, entity) for endpoint, entity in holders)
+        for loser, others in takers(wants, granted).items():
+            endpoint, entity = whose[loser]
+            needing = [whose[other.entity] for other in others]
+            self._tell.place_taken(endpoint, entity, self._watches.of(loser), needing, self._clock.now_ms())
+
+    def _want(self, endpoint: Endpoint, entity: Entity) -> Want:
+        capacity = self._fleet.capacity(entity.model)
+        return Want(
+            entity=entity.id,
+            pool=pool_of(entity.model),
+            # Where not even one fits, two shares of a whole never do.
+            share=Fraction(1, capacity) if capacity else Fraction(2),
+            minimum=entity.min_chunks,
+            wanted=self._watches.of(entity.id).wanted,
+            running=len(of(self._roster.of(endpoint.id), entity)),
+        )
