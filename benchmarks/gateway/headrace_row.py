@@ -15,6 +15,7 @@ from load import Target
 from process import Child, Failed
 from rows import MODEL, READY_S, SECRET, STREAMS, Place, Row
 
+from headrace import __version__
 from headrace.gateway.config import GatewayConfig
 from headrace.gateway.snapshot import (
     Ack,
@@ -36,10 +37,20 @@ CHUNK = 1e9
 class Headrace(Row):
     """``python -m headrace.gateway.main``, or another launcher of it."""
 
-    def __init__(self, name: str = "headrace", launcher: tuple[str, ...] = ("-m", "headrace.gateway.main")) -> None:
+    def __init__(
+        self,
+        name: str = "headrace",
+        launcher: tuple[str, ...] = ("-m", "headrace.gateway.main"),
+        settings: str = "keys, queue, limiter, journal, ticks and access log (to a file) on",
+    ) -> None:
         self.name = name
+        self.settings = settings
         self._launcher = launcher
         self._controller: asyncio.Server | None = None
+
+    @property
+    def version(self) -> str:
+        return f"headrace {__version__}"
 
     async def start(self, place: Place) -> None:
         folder = place.folder / self.name

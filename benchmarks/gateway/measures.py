@@ -1,9 +1,11 @@
-"""What is measured of a row in one round. The rounds of all rows are interleaved; see ``run``."""
+"""What one round measures of every row. Rounds, and rows in a round, are interleaved: see ``run``."""
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from load import Load, Outcome, Shape
@@ -13,31 +15,8 @@ SHORT, LONG = 22, 256
 """Events of a stream."""
 KB = 1024
 
-
-@dataclass
-class Started:
-    """A row that runs, with its users and what it takes when nobody asks anything."""
-
-    row: Row
-    load: Load
-    idle: float = 0.0
-    """Processor seconds a second."""
-    wrong: Counter[str] = field(default_factory=Counter)
-
-    def cpu_s(self) -> float:
-        return self.row.child.cpu_s() if self.row.child is not None else 0.0
-
-    async def cost(self, shape: Shape, users: int, requests: int) -> tuple[float, Outcome]:
-        """Processor seconds of the proxy for these requests, above what it takes when idle."""
-        cpu, began = self.cpu_s(), time.perf_counter()
-        outcome = await self.load.run(shape, users=users, requests=requests)
-        spent = self.cpu_s() - cpu - self.idle * (time.perf_counter() - began)
-        self.wrong.update(outcome.wrong)
-        return spent, outcome
-
-
 Figures = dict[str, float]
-"""By name, with the unit in it."""
+"""By name, with the unit at its end."""
 
 
 @dataclass(frozen=True)
@@ -48,39 +27,137 @@ class Effort:
     requests: int = 1500
     short_streams: int = 64
     long_streams: int = 16
+    turns: int = 8
+    """In which the rows are asked one at a time."""
+    alone: int = 40
+    """Requests of such a turn."""
+    alone_streams: int = 3
+    """Streams of such a turn, for their first byte."""
+    saturation_s: float = 1.0
+    saturation_users: int = 64
+    stream_users: int = 256
 
 
-async def request(started: Started, effort: Effort) -> Figures:
+FULL = Effort()
+QUICK = Effort(requests=1000, short_streams=48, long_streams=12, turns=4, saturation_s=0.6)
+SLOW = Effort(
+    requests=80, short_streams=8, long_streams=4, users=2, turns=2, alone=15, saturation_users=16, stream_users=16
+)
+"""For proxies that take milliseconds: two users, or the events of all streams would arrive faster than they can be
+passed on, several in one read, which would flatter them."""
+WARM_UP = Effort(requests=300, short_streams=16, long_streams=8, turns=1, alone=10, saturation_s=0.3)
+
+
+@dataclass
+class Started:
+    """A row that runs, with its users and what it takes when nobody asks anything."""
+
+    row: Row
+    load: Load
+    effort: Effort
+    idle: float = 0.0
+    """Processor seconds a second."""
+    wrong: Counter[str] = field(default_factory=Counter)
+
+    def cpu_s(self) -> float:
+        return self.row.child.cpu_s() if self.row.child is not None else 0.0
+
+    async def run(self, shape: Shape, *, users: int, requests: int = 10**9, seconds: float = 3600.0) -> Outcome:
+        outcome = await self.load.run(shape, users=users, requests=requests, seconds=seconds)
+        self.wrong.update(outcome.wrong)
+        return outcome
+
+    async def cost(self, shape: Shape, requests: int, *, users: int) -> tuple[float, Outcome]:
+        """Processor seconds of the proxy for one of these requests, above what it takes when idle."""
+        cpu, began = self.cpu_s(), time.perf_counter()
+        outcome = await self.run(shape, users=users, requests=requests)
+        spent = self.cpu_s() - cpu - self.idle * (time.perf_counter() - began)
+        return spent / max(1, outcome.requests), outcome
+
+
+Measure = Callable[[Sequence[Started]], Awaitable[dict[str, Figures]]]
+"""Figures by row."""
+
+
+async def request(rows: Sequence[Started]) -> dict[str, Figures]:
     """Processor time of a request that is no stream, from users who each wait for their answer."""
-    figures: Figures = {}
-    if started.row.child is None:
-        return figures
-    for prompt_bytes, name in ((KB, "request_us"), (16 * KB, "request_16kb_us")):
-        requests = effort.requests if prompt_bytes == KB else effort.requests // 2
-        spent, outcome = await started.cost(Shape(prompt_bytes=prompt_bytes), effort.users, requests)
-        if outcome.requests:
-            figures[name] = spent / outcome.requests * 1e6
+    figures: dict[str, Figures] = {}
+    for started in rows:
+        if started.row.child is None:
+            continue
+        effort = started.effort
+        small, _ = await started.cost(Shape(prompt_bytes=KB), effort.requests, users=effort.users)
+        large, _ = await started.cost(Shape(prompt_bytes=16 * KB), effort.requests // 2, users=effort.users)
+        figures[started.row.name] = {"request_us": small * 1e6, "request_16kb_us": large * 1e6}
     return figures
 
 
-async def event(started: Started, effort: Effort) -> Figures:
+async def event(rows: Sequence[Started]) -> dict[str, Figures]:
     """Processor time of a streamed event: what 234 more of them add to a stream.
 
     The upstream sends each as a write of its own; ``events_a_read`` tells whether they also arrived so.
     """
-    if started.row.child is None:
-        return {}
-    short, few = await started.cost(Shape(SHORT), effort.users, effort.short_streams)
-    long, many = await started.cost(Shape(LONG), effort.users, effort.long_streams)
-    if not few.requests or not many.requests:
-        return {}
-    stream, longer = short / few.requests, long / many.requests
-    return {
-        "stream_22_us": stream * 1e6,
-        "stream_256_us": longer * 1e6,
-        "event_us": (longer - stream) / (LONG - SHORT) * 1e6,
-        "events_a_read": many.events / max(1, many.reads),
-    }
+    figures: dict[str, Figures] = {}
+    for started in rows:
+        if started.row.child is None:
+            continue
+        effort = started.effort
+        short, _ = await started.cost(Shape(SHORT), effort.short_streams, users=effort.users)
+        long, outcome = await started.cost(Shape(LONG), effort.long_streams, users=effort.users)
+        figures[started.row.name] = {
+            "stream_22_us": short * 1e6,
+            "stream_256_us": long * 1e6,
+            "event_us": (long - short) / (LONG - SHORT) * 1e6,
+            "events_a_read": outcome.events / max(1, outcome.reads),
+        }
+    return figures
 
 
-MEASURES = {"request": request, "event": event}
+async def latency(rows: Sequence[Started]) -> dict[str, Figures]:
+    """Latency of requests and first byte of streams, one at a time, the rows in turns; and the processor time then."""
+    whole: dict[str, list[float]] = {started.row.name: [] for started in rows}
+    first: dict[str, list[float]] = {started.row.name: [] for started in rows}
+    spent: dict[str, list[float]] = {started.row.name: [] for started in rows}
+    for turn in range(max(started.effort.turns for started in rows)):
+        for started in rows if turn % 2 else reversed(rows):
+            name = started.row.name
+            cpu_s, outcome = await started.cost(Shape(), started.effort.alone, users=1)
+            whole[name] += outcome.latencies
+            spent[name].append(cpu_s)
+            outcome = await started.run(Shape(SHORT), users=1, requests=started.effort.alone_streams)
+            first[name] += outcome.ttfbs
+    figures: dict[str, Figures] = {}
+    for started in rows:
+        name = started.row.name
+        if whole[name] and first[name]:
+            figures[name] = {
+                "latency_p50_ms": statistics.median(whole[name]) * 1e3,
+                "latency_p99_ms": percentile(whole[name], 0.99) * 1e3,
+                "first_byte_p50_ms": statistics.median(first[name]) * 1e3,
+            }
+            if started.row.child is not None:
+                figures[name]["request_alone_us"] = statistics.median(spent[name]) * 1e6
+    return figures
+
+
+async def saturation(rows: Sequence[Started]) -> dict[str, Figures]:
+    """Requests a second, and streams of 22 events a second, from more users than it can keep up with."""
+    figures: dict[str, Figures] = {}
+    for started in rows:
+        effort = started.effort
+        requests = await started.run(Shape(), users=effort.saturation_users, seconds=effort.saturation_s)
+        streams = await started.run(Shape(SHORT), users=effort.stream_users, seconds=effort.saturation_s)
+        figures[started.row.name] = {
+            "requests_per_s": requests.requests / requests.wall_s,
+            "streams_22_per_s": streams.requests / streams.wall_s,
+        }
+    return figures
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest value that at least this share of them do not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+MEASURES: dict[str, Measure] = {"request": request, "event": event, "latency": latency, "saturation": saturation}

@@ -32,27 +32,33 @@ class End(asyncio.Protocol):
 
 
 class Client(End):
-    """Is not read before its upstream connection stands."""
+    """What it reads before its upstream connection stands waits."""
 
     def __init__(self, upstream_port: int) -> None:
         super().__init__()
         self._upstream_port = upstream_port
+        self._early = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        assert self.transport is not None
-        self.transport.pause_reading()
         self._connecting = asyncio.get_running_loop().create_task(self._connect())
+
+    def data_received(self, data: bytes) -> None:
+        if self.other is None:
+            self._early += data
+        else:
+            self.other.transport.write(data)  # type: ignore[union-attr]
 
     async def _connect(self) -> None:
         assert self.transport is not None
         try:
-            _, self.other = await asyncio.get_running_loop().create_connection(End, "127.0.0.1", self._upstream_port)
+            _, upstream = await asyncio.get_running_loop().create_connection(End, "127.0.0.1", self._upstream_port)
         except OSError:
             self.transport.close()
             return
-        self.other.other = self
-        self.transport.resume_reading()
+        upstream.other, self.other = self, upstream
+        if self._early:
+            self.data_received(self._early)
 
 
 async def serve(upstream_port: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import msgspec
@@ -52,6 +53,21 @@ class Row:
     target: Target
     child: Child | None = None
     """None: nothing stands between."""
+    settings = ""
+    """What its figures are to be read with."""
+    installed = False
+    """In an environment of its own, which has to be made first."""
+    slow = False
+    """Milliseconds a request, not a fraction of one."""
+    opens_ports = False
+    """On all interfaces, with no option against it: it runs in a network namespace, or not at all."""
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    def prepare(self) -> None:
+        """Install what it needs. Raises Failed."""
 
     async def start(self, place: Place) -> None:
         """Until it answers. Raises Failed."""
@@ -60,6 +76,15 @@ class Row:
     async def stop(self) -> None:
         if self.child is not None:
             await self.child.stop()
+
+
+async def start(row: Row, place: Place) -> None:
+    """Raises Failed, and leaves nothing running then."""
+    try:
+        await row.start(place)
+    except BaseException:
+        await row.stop()
+        raise
 
 
 class Upstream:
@@ -101,6 +126,11 @@ class Relay(Row):
     """The floor."""
 
     name = "relay"
+    settings = "knows nothing of HTTP; a connection to the upstream for each of a client"
+
+    @property
+    def version(self) -> str:
+        return f"uvloop {metadata.version('uvloop')}"
 
     async def start(self, place: Place) -> None:
         self.child = Child(

@@ -1,8 +1,9 @@
 """What Headrace's gateway costs beside other proxies: ``make bench-gateway``; see README.md.
 
-The same load goes through each row to the same upstream, in interleaved rounds. For a small part of it:
+The same load goes through each row to the same upstream, in interleaved rounds; then each row alone is given streams to
+hold. For a small part of it:
 
-    python benchmarks/gateway/run.py --rows direct,relay,headrace --measure request,event --rounds 6
+    python benchmarks/gateway/run.py --rows relay,headrace --measure request,event --rounds 6
 """
 
 from __future__ import annotations
@@ -13,10 +14,9 @@ import contextlib
 import json
 import os
 import platform
-import statistics
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,117 +25,212 @@ import msgspec
 import uvloop
 
 sys.path.append(str(Path(__file__).parents[1]))
+import isolation
+import memory
+import peers
+import report
 from headrace_row import Headrace
 from load import Load
-from measures import MEASURES, Effort, Figures, Started
-from pairs import ratio
+from measures import FULL, MEASURES, QUICK, SLOW, WARM_UP, Figures, Started
 from process import Failed
-from rows import Cores, Direct, Place, Relay, Row, Upstream
+from rows import HERE, Cores, Direct, Place, Relay, Row, Upstream, start
 
+from headrace import __version__
 from headrace.profiles.hardware import this_machine
 
-ROWS: dict[str, Callable[[], Row]] = {"direct": Direct, "relay": Relay, "headrace": Headrace}
-FLOOR = "relay"
+IS_QUICK = bool(os.environ.get("QUICK"))
+ROWS: dict[str, Row] = {
+    row.name: row
+    for row in (
+        Direct(),
+        Relay(),
+        Headrace(),
+        Headrace("unmetered", (str(HERE / "unmetered.py"),), settings="headrace with records made and dropped"),
+        peers.HTTPTOOLS,
+        peers.AIOHTTP,
+        peers.VLLM_ROUTER,
+        peers.SMG,
+        peers.LITELLM,
+        peers.RAY_SERVE,
+    )
+}
+REFERENCE = ("direct", "relay")
+"""Rows that every group of rounds has."""
+PHASES = (*MEASURES, "memory")
 INTERVAL_MS = 2.0
 """Between the events of a stream."""
-IDLE_S = 1.0
-WARM_UP = Effort(requests=300, short_streams=16, long_streams=8)
+IDLE_S = 2.0
+ROUNDS = 6 if IS_QUICK else 10
+SLOW_ROUNDS = 6
+
+
+def groups(rows: Sequence[str]) -> list[list[str]]:
+    """Rows that run side by side. A slow one has rounds of its own: what it does when idle would disturb the rest."""
+    slow = [name for name in rows if ROWS[name].slow]
+    fast = [name for name in rows if name not in slow]
+    return ([fast] if fast else []) + [[*(name for name in REFERENCE if name in rows), name] for name in slow]
 
 
 @contextlib.asynccontextmanager
-async def running(names: list[str], folder: Path, cores: Cores) -> AsyncIterator[dict[str, Started]]:
-    """The upstream and these rows; what does not start is told and left out."""
+async def running(
+    names: Sequence[str], folder: Path, cores: Cores, failed: dict[str, str]
+) -> AsyncIterator[list[Started]]:
+    """The upstream and these rows; why one does not start is put into ``failed``."""
     upstream = Upstream(INTERVAL_MS)
-    started: dict[str, Started] = {}
+    started: list[Started] = []
     try:
         place = Place(folder, await upstream.start(folder, cores), cores)
         for name in names:
-            row = ROWS[name]()
+            row = ROWS[name]
             try:
-                await row.start(place)
+                await start(row, place)
             except Failed as error:
-                print(f"{name} does not run here: {error}", file=sys.stderr, flush=True)
+                failed[name] = str(error)
                 continue
-            started[name] = Started(row, Load(row.target))
+            effort = SLOW if any(ROWS[name].slow for name in names) else QUICK if IS_QUICK else FULL
+            started.append(Started(row, Load(row.target), effort))
         yield started
     finally:
-        for found in started.values():
+        for found in started:
             found.load.close()
             await found.row.stop()
         await upstream.stop()
 
 
-async def rounds(started: dict[str, Started], measures: list[str], count: int) -> dict[str, list[Figures]]:
+async def rounds(started: list[Started], measures: Sequence[str], count: int) -> dict[str, list[Figures]]:
     """Figures of each row, one of a round; the order of the rows alternates."""
-    for found in started.values():
+    for found in started:
+        effort, found.effort = found.effort, SLOW if found.effort is SLOW else WARM_UP
         for measure in measures:
-            await MEASURES[measure](found, WARM_UP)
-    before = {name: found.cpu_s() for name, found in started.items()}
+            await MEASURES[measure]([found])
+        found.effort = effort
+    before = [found.cpu_s() for found in started]
     await asyncio.sleep(IDLE_S)
-    for name, found in started.items():
-        found.idle = (found.cpu_s() - before[name]) / IDLE_S
-    figures: dict[str, list[Figures]] = {name: [] for name in started}
+    for found, cpu_s in zip(started, before, strict=True):
+        found.idle = (found.cpu_s() - cpu_s) / IDLE_S
+    figures: dict[str, list[Figures]] = {found.row.name: [{} for _ in range(count)] for found in started}
     for index in range(count):
-        for name in list(started) if index % 2 else reversed(started):
-            measured: Figures = {}
-            for measure in measures:
-                measured |= await MEASURES[measure](started[name], Effort())
-            figures[name].append(measured)
-        print(f"  round {index + 1}/{count}", file=sys.stderr, flush=True)
+        for measure in measures:
+            for name, measured in (await MEASURES[measure](started if index % 2 else started[::-1])).items():
+                figures[name][index] |= measured
+        progress(f"round {index + 1}/{count} of {', '.join(figures)}")
     return figures
 
 
-def table(figures: dict[str, list[Figures]], wrong: dict[str, dict[str, int]]) -> str:
-    """Medians, and ratios to the floor of the same rounds."""
-    names = list(dict.fromkeys(key for rows in figures.values() for row in rows for key in row))
-    lines = []
-    for name in names:
-        lines.append(f"\n{name}")
-        floor = [one[name] for one in figures.get(FLOOR, []) if name in one]
-        for row, found in figures.items():
-            values = [one[name] for one in found if name in one]
-            if not values:
-                continue
-            text = f"  {row:12} {statistics.median(values):10.2f}  [{min(values):.2f}, {max(values):.2f}]"
-            if row not in (FLOOR, "direct") and len(floor) == len(values) >= 6 and all(floor):
-                text += f"   / {FLOOR}: {ratio(values, floor)}"
-            lines.append(text)
-    lines += [f"\n{row} went wrong: {dict(counts)}" for row, counts in wrong.items() if counts]
-    return "\n".join(lines)
+async def alone(names: Sequence[str], folder: Path, cores: Cores, failed: dict[str, str]) -> dict[str, Figures]:
+    """Memory and start-up of each row."""
+    upstream = Upstream(memory.INTERVAL_MS)
+    found: dict[str, Figures] = {}
+    try:
+        place = Place(folder, await upstream.start(folder, cores), cores)
+        for name in (name for name in names if name != Direct.name):
+            try:
+                found[name] = await memory.memory(ROWS[name], place)
+            except Failed as error:
+                failed[name] = str(error)
+            progress(f"memory of {name}")
+    finally:
+        await upstream.stop()
+    return found
+
+
+def progress(text: str) -> None:
+    print(f"  {text}", file=sys.stderr, flush=True)
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="What Headrace's gateway costs beside other proxies.")
-    parser.add_argument("--rows", default=",".join(ROWS), help=f"of {', '.join(ROWS)}")
-    parser.add_argument("--measure", default=",".join(MEASURES), help=f"of {', '.join(MEASURES)}")
-    parser.add_argument("--rounds", type=int, default=6)
+    usual = [name for name, row in ROWS.items() if not (IS_QUICK and row.installed)]
+    parser.add_argument("--rows", default=",".join(usual), help=f"of {', '.join(ROWS)}")
+    parser.add_argument("--measure", default=",".join(PHASES), help=f"of {', '.join(PHASES)}")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="six are needed for intervals")
     given = parser.parse_args()
     given.rows, given.measure = given.rows.split(","), given.measure.split(",")
     for name in (name for name in given.rows if name not in ROWS):
         parser.error(f"there is no row {name!r}; there are {', '.join(ROWS)}")
-    for name in (name for name in given.measure if name not in MEASURES):
-        parser.error(f"there is no measure {name!r}; there are {', '.join(MEASURES)}")
+    for name in (name for name in given.measure if name not in PHASES):
+        parser.error(f"there is no measure {name!r}; there are {', '.join(PHASES)}")
     return given
 
 
-async def main() -> None:
-    given = arguments()
-    cores = Cores.of_this_machine()
-    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
-        async with running(given.rows, Path(folder), cores) as started:
-            os.sched_setaffinity(0, cores.rest)
-            figures = await rounds(started, given.measure, given.rounds)
-            wrong = {name: dict(found.wrong) for name, found in started.items()}
-    print(table(figures, wrong))
-    results: dict[str, Any] = {
+def prepare(names: Sequence[str], failed: dict[str, str]) -> list[str]:
+    """Install what has to be, and tell which rows can run."""
+    for name in names:
+        try:
+            ROWS[name].prepare()
+        except Failed as error:
+            failed[name] = str(error)
+    return [name for name in names if name not in failed]
+
+
+async def measure(given: argparse.Namespace, names: Sequence[str], failed: dict[str, str]) -> dict[str, Any]:
+    """Everything, as it is written to results.json."""
+    cores, machine = Cores.of_this_machine(), this_machine()
+    os.sched_setaffinity(0, cores.rest)
+    memory.most_streams()
+    found: list[dict[str, list[Figures]]] = []
+    held: dict[str, Figures] = {}
+    wrong: dict[str, dict[str, int]] = {}
+    measures = [name for name in given.measure if name in MEASURES]
+    with tempfile.TemporaryDirectory(prefix="hr-bench-") as folder:
+        for index, group in enumerate(groups(names) if measures else []):
+            place = Path(folder) / f"{index}"
+            place.mkdir()
+            async with running(group, place, cores, failed) as started:
+                count = given.rounds if index == 0 else min(given.rounds, SLOW_ROUNDS)
+                found.append(await rounds(started, measures, count))
+                wrong |= {one.row.name: dict(one.wrong) for one in started if one.wrong}
+        if "memory" in given.measure:
+            place = Path(folder) / "memory"
+            place.mkdir()
+            held = await alone([name for name in names if name not in failed], place, cores, failed)
+    return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": sys.argv,
-        "machine": msgspec.to_builtins(this_machine()) | {"system": platform.platform()},
-        "figures": figures,
+        "command": " ".join(["QUICK=1"] * IS_QUICK + sys.argv),
+        "machine": msgspec.to_builtins(machine) | {"system": platform.platform(), "python": platform.python_version()},
+        "cores": {"proxy": cores.proxy, "load and upstream": cores.rest},
+        "rows": {name: {"version": ROWS[name].version, "settings": ROWS[name].settings} for name in names},
+        "failed": failed,
         "wrong": wrong,
+        "rounds": found,
+        "memory": held,
     }
-    Path(__file__).with_name("results.json").write_text(json.dumps(results, indent=2) + "\n")
+
+
+def tell(results: dict[str, Any]) -> list[report.Goal]:
+    """Print the tables; returns the goals."""
+    found = report.goals(results["rounds"][0] if results["rounds"] else {}, results["memory"])
+    machine = results["machine"]
+    print(f"{results['at']}, Headrace {__version__}, {machine}")
+    if results["rounds"]:
+        print(f"\nmedians over the rounds\n\n{report.rounds_table(results['rounds'])}")
+        print(f"\nwith their intervals\n\n{report.ratios_table(results['rounds'])}")
+    if results["memory"]:
+        print(f"\neach alone\n\n{report.memory_table(results['memory'])}")
+    for name, why in results["failed"].items():
+        print(f"\n{name} was not run: {why}")
+    for name, counts in results["wrong"].items():
+        print(f"\n{name}, answers that were not as they should be: {counts}")
+    print()
+    for goal in found:
+        print(goal)
+    return found
+
+
+def main() -> int:
+    given = arguments()
+    failed: dict[str, str] = {}
+    names = prepare(given.rows, failed)
+    if not isolation.enter():
+        for name in [name for name in names if ROWS[name].opens_ports]:
+            failed[name] = "it opens ports on all interfaces, and no network namespace can be made here"
+            names.remove(name)
+    results = uvloop.run(measure(given, names, failed))
+    found = tell(results)
+    results["goals"] = report.goals_told(found)
+    (HERE / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    return 0 if all(goal.met for goal in found) and not failed else 1
 
 
 if __name__ == "__main__":
-    uvloop.run(main())
+    sys.exit(main())

@@ -22,6 +22,7 @@ from headrace.engines.simulated.arguments import Arguments, arguments
 from headrace.engines.simulated.batching import BatchingCore
 from headrace.engines.simulated.live import LiveBatch
 from headrace.engines.simulated.null import NullAnswers
+from headrace.wire.limits import Limits
 from headrace.wire.server import Server
 
 
@@ -57,7 +58,8 @@ async def serve(spec: ReplicaSpec, args: Arguments, started: float) -> None:
     else:
         core = BatchingCore(args.iteration, spec.model.slots, prefix_cache=args.prefix_cache and spec.cache_prompts)
         api = Api(spec, args, Simulation(spec, args, LiveBatch(core)).generate)
-    server = Server(api.handle, on_error=error_body)
+    limits = Limits(connections=max(Limits().connections, 2 * spec.model.slots))
+    server = Server(api.handle, limits=limits, on_error=error_body)
     await server.listen(port=0)
     say(
         ReplicaReport(
