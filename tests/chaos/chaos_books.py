@@ -13,6 +13,9 @@ from headrace.journal.reader import Corrupt, Position, read, writers
 from headrace.journal.records import Progress, Record, Rejected, Reserved, Settled
 from headrace.paths import DataDir
 
+LOCKED_S = 0.2
+"""While SQLite recovers its log after a kill, readers wait; longer than this only for a process that is held still."""
+
 
 @dataclass
 class Told:
@@ -89,8 +92,12 @@ class Ledger:
         """Of the file on which SQLite takes its locks."""
         return self._path.with_name(self._path.name + "-shm").stat().st_ino
 
-    def ingested(self) -> dict[str, Position]:
-        rows = self._rows("SELECT writer, sequence, offset FROM journal_positions")
+    def ingested(self) -> dict[str, Position] | None:
+        """How far each journal was read; None where a process that is held still does not let anybody look."""
+        try:
+            rows = self._rows("SELECT writer, sequence, offset FROM journal_positions", timeout_s=LOCKED_S)
+        except sqlite3.OperationalError:
+            return None
         return {row["writer"]: Position(row["sequence"], row["offset"]) for row in rows}
 
     def usage(self) -> list[dict[str, Any]]:
@@ -100,7 +107,7 @@ class Ledger:
     def conflicts(self) -> list[dict[str, Any]]:
         return self._rows("SELECT * FROM journal_conflicts")
 
-    def _rows(self, query: str) -> list[dict[str, Any]]:
-        with closing(sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True, timeout=10)) as connection:
+    def _rows(self, query: str, *, timeout_s: float = 10.0) -> list[dict[str, Any]]:
+        with closing(sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True, timeout=timeout_s)) as connection:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(query)]

@@ -18,6 +18,7 @@ LOST_AT_MOST_S = 1.5
 """Of a stream, by the kill -9 of its gateway: progress is journaled every second, looked at five times a second."""
 
 HEARD_S = 0.2
+"""What a process sent, or that it is dead, reaches a client this much later at most."""
 UNAVAILABLE_S = 20.0
 """After a kill: until gateway and replicas are back, requests may be refused."""
 

@@ -113,7 +113,8 @@ class Clients:
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._ready.set()
-        connector = aiohttp.TCPConnector(limit=0)
+        # A connection each: that a server has closed an idle one is no failure that a kill would have to explain.
+        connector = aiohttp.TCPConnector(limit=0, force_close=True)
         trace = aiohttp.TraceConfig()
 
         async def sent(_session: object, context: Any, _params: object) -> None:

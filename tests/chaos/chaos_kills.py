@@ -145,5 +145,8 @@ def _victim(child: Child) -> Iterator[Victim | None]:
         return
     try:
         yield victim
+    except BaseException:
+        victim.go_on()
+        raise
     finally:
         victim.close()

@@ -64,8 +64,8 @@ def look(
             elif attempt.stream:
                 found[Phase.IN_PREFILL].add(attempt.client_id)
     found[Phase.BEFORE_SETTLE] |= {id for id in finished if id is not None}  # not streamed, or unread as a whole
-    if replica is None:
-        found[Phase.IN_INGEST] = journals.beyond(ledger.ingested())
+    if replica is None and (ingested := ledger.ingested()) is not None:
+        found[Phase.IN_INGEST] = journals.beyond(ingested)
     return found
 
 

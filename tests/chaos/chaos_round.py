@@ -16,7 +16,7 @@ import psutil
 
 sys.path.append(str(Path(__file__).parents[1] / "system"))
 from chaos_books import Journals, Ledger
-from chaos_check import Evidence, Loss, check
+from chaos_check import HEARD_S, Evidence, Loss, check
 from chaos_clients import Attempt, Clients
 from chaos_kills import Kill, Killer, plan
 from chaos_phases import APPLIES, Phase, Target
@@ -35,7 +35,7 @@ CLIENTS = 32
 ITERATION = IterationTime(base_s=0.008, prefill_s=0.0003, decode_s=0.0015, context_s=0.0)
 """About 70 output tokens a second for each of four requests, and 0.3 s for a prompt of 1,000 tokens."""
 
-SERVES_AGAIN_S = 20.0
+SERVES_AGAIN_S = 15.0
 """After a kill: the supervisor waits up to 5 s before it starts a process again that dies over and over, and a gateway
 knows no keys until there is a controller."""
 HEALED_S = 60.0
@@ -171,7 +171,8 @@ def _heal(server: Server, journals: Journals, ledger: Ledger) -> None:
 
     def caught_up() -> bool:
         journals.read()
-        return not journals.beyond(ledger.ingested()) and all(row["ended"] for row in ledger.usage())
+        ingested = ledger.ingested()
+        return ingested is not None and not journals.beyond(ingested) and all(row["ended"] for row in ledger.usage())
 
     until(caught_up, within_s=30, what="the ledger has every record, and every request in it has ended")
 
@@ -201,18 +202,18 @@ def _gather(
 
 
 def _time_to_serve(report: Report, control: ControlPlane) -> None:
-    """How long after each kill of a gateway or controller the first answer came, and what took too long."""
+    """How long after the kill of a gateway or controller the first answer came, where no other kill came between."""
+    services = [kill for kill in report.kills if kill.target is not Target.REPLICA]
     firsts = sorted(attempt.seen[0][0] for attempt in report.attempts if attempt.seen)
     for target, answers, times in (
         (Target.GATEWAY, firsts, report.gateway_back_s),
         (Target.CONTROLLER, control.answered, report.controller_back_s),
     ):
-        for kill in report.kills:
-            if kill.target is target:
-                # What a dead gateway had sent may arrive a moment later.
-                back = next((at for at in answers if at > kill.at + 0.1), None)
-                if back is not None:
-                    times.append(back - kill.at)
+        for kill, after in zip(services, [*services[1:], None], strict=True):
+            # What a dead gateway had sent may arrive a moment later.
+            back = next((at for at in answers if at > kill.dead + HEARD_S), None)
+            if kill.target is target and back is not None and (after is None or back < after.at):
+                times.append(back - kill.at)
         if times and max(times) > SERVES_AGAIN_S:
             report.problems.append(f"{max(times):.1f} s from the kill of a {target} to the next answer")
 
