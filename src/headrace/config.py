@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
 import msgspec
+
+from headrace.gateway.config import LimitsConfig, Seconds
+from headrace.gateway.cors import check_origin
 
 MICRO = 1_000_000
 """Micro-units in one unit of money."""
@@ -57,6 +60,18 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """SQLAlchemy URL; None for SQLite in the data directory."""
     on_journal_failure: str = "refuse"
     """While usage cannot be recorded (a full disk): ``refuse`` requests, or ``serve`` them unmetered."""
+    tls_cert: str | None = None
+    """PEM file: the server's certificate, then its chain."""
+    tls_key: str | None = None
+    """PEM file, not encrypted."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins whose pages may call the data plane from a browser; ``*`` for any."""
+    drain_s: Seconds = 20.0
+    """For answers in flight to end when the server stops."""
+    sse_comment_s: Seconds | None = None
+    """After so long without an event a stream on the OpenAI paths gets an SSE comment, for proxies that close what is
+    silent. Commits status 200 before the outcome is known. None: never."""
+    limits: LimitsConfig = LimitsConfig()
     first_endpoint: FirstEndpoint | None = None
     scaling: ScalingConfig = ScalingConfig()
 
@@ -85,18 +100,34 @@ def load(
     """
     environment = os.environ if environment is None else environment
     settings: dict[str, Any] = _from_file(file)
+    limits = settings.get("limits", {})
     settings |= _from_environment(environment)
+    if isinstance(limits, dict) and (set_here := _limits_from_environment(environment)):
+        settings["limits"] = limits | set_here
     settings |= {name: value for name, value in flags.items() if value is not None}
     try:
         config = msgspec.convert(settings, ServerConfig, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(f"configuration: {error}") from None
+    _check(config)
+    return config
+
+
+def _check(config: ServerConfig) -> None:
+    """What types cannot say. Raises ConfigError."""
     if not 0 <= config.port <= 65535:
         raise ConfigError(f"port is {config.port}; expected 1 to 65535, or 0 for any free one")
     if config.on_journal_failure not in ("refuse", "serve"):
         raise ConfigError(f"on_journal_failure is {config.on_journal_failure!r}; expected refuse or serve")
+    if (config.tls_cert is None) != (config.tls_key is None):
+        missing, given = ("tls_key", "tls_cert") if config.tls_key is None else ("tls_cert", "tls_key")
+        raise ConfigError(f"{given} is set and {missing} is not; TLS needs both, plain HTTP neither")
+    for origin in config.cors_origins:
+        try:
+            check_origin(origin)
+        except ValueError as error:
+            raise ConfigError(f"cors_origins: {error}") from None
     _ = config.price_micro
-    return config
 
 
 def _from_file(file: Path | None) -> dict[str, Any]:
@@ -113,8 +144,17 @@ def _from_file(file: Path | None) -> dict[str, Any]:
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    """Plain settings only; the tables (``scaling``, ``first_endpoint``) come from the file or from flags."""
-    plain = [name for name in ServerConfig.__struct_fields__ if name not in ("scaling", "first_endpoint")]
-    return {
-        name: environment[f"HEADRACE_{name.upper()}"] for name in plain if environment.get(f"HEADRACE_{name.upper()}")
-    }
+    """Plain settings; the tables ``scaling`` and ``first_endpoint`` come from the file or from flags."""
+    plain = [name for name in ServerConfig.__struct_fields__ if name not in ("scaling", "first_endpoint", "limits")]
+    found: dict[str, Any] = _set_in(environment, "HEADRACE_", plain)
+    if "cors_origins" in found:
+        found["cors_origins"] = [origin.strip() for origin in found["cors_origins"].split(",")]
+    return found
+
+
+def _limits_from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    return _set_in(environment, "HEADRACE_LIMITS_", LimitsConfig.__struct_fields__)
+
+
+def _set_in(environment: Mapping[str, str], prefix: str, names: Iterable[str]) -> dict[str, Any]:
+    return {name: value for name in names if (value := environment.get(prefix + name.upper()))}

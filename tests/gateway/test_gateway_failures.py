@@ -23,6 +23,7 @@ from gateway_rig import (
 )
 
 from headrace.gateway import account
+from headrace.gateway.config import LimitsConfig
 from headrace.gateway.snapshot import EndpointView, Traits
 from headrace.journal.records import Progress, Reserved, Settled
 from headrace.wire.server import Exchange
@@ -330,7 +331,7 @@ async def test_an_error_inside_a_stream_reaches_the_client_as_an_error(stream: b
 
 
 async def test_an_answer_has_a_limit_in_all() -> None:
-    async with rig(RAW, total_s=0.3) as r:
+    async with rig(RAW, limits=LimitsConfig(total_timeout_s=0.3)) as r:
         r.engines[0].behave = answer("a", "b", hold_after=1)
         got = await r.chat(stream=True)
         assert got.events[-1]["error"]["code"] == "total_timeout"

@@ -436,7 +436,7 @@ async def test_a_closed_client_makes_no_request(serve: Serve, client_of: ClientO
         await client.request("GET", "/")
 
 
-@pytest.mark.parametrize("origin", ["https://a", "http://", "http://a/v1", "a:80"])
+@pytest.mark.parametrize("origin", ["ftp://a", "http://", "https://a/v1", "a:80"])
 def test_an_origin_that_is_none_is_refused(origin: str) -> None:
     with pytest.raises(ValueError, match="an origin is"):
         Client(origin)

@@ -17,10 +17,11 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from wire_peer import Peer, Serve
 
+from headrace.wire.client import Client, ConnectFailed
 from headrace.wire.exchange import Exchange
 from headrace.wire.request_parser import Limits
 from headrace.wire.server import Server
-from headrace.wire.tls import TlsError, readable_by_all, server_context
+from headrace.wire.tls import TlsError, pinned_context, readable_by_all, server_context
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -172,6 +173,39 @@ async def test_a_drain_waits_for_no_handshake_unless_a_request_may_follow(files:
     peer.close()
     async with asyncio.timeout(10):
         assert await draining == 0
+
+
+async def test_the_client_speaks_tls_to_whom_it_trusts(files: Files, serve: Serve) -> None:
+    server = await serve(lambda exchange: exchange.respond(200, [], exchange.request.body), port=0, tls=files.server)
+    body = os.urandom(1_000_000)
+    for trusts in (files.client, pinned_context(files.cert)):
+        async with Client(f"https://127.0.0.1:{server.port}", tls=trusts) as client:
+            for _ in range(3):
+                response = await client.request("POST", "/", body=body)
+                assert await response.read() == body
+            assert server.connections == 1
+        await until(server, 0)
+    async with Client(f"https://127.0.0.1:{server.port}") as client:
+        with pytest.raises(ConnectFailed, match="certificate verify failed"):
+            await client.request("GET", "/")
+
+
+async def test_a_pinned_certificate_is_trusted_alone(files: Files, serve: Serve, tmp_path: Path) -> None:
+    issued = files.authority.issue_cert("localhost", "127.0.0.1")  # by the same authority, for the same name
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    cert.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+    key.write_bytes(issued.private_key_pem.bytes())
+    server = await serve(lambda exchange: exchange.respond(200), port=0, tls=server_context(cert, key))
+    async with Client(f"https://127.0.0.1:{server.port}", tls=pinned_context(files.cert)) as client:
+        with pytest.raises(ConnectFailed, match="certificate verify failed"):
+            await client.request("GET", "/")
+
+
+def test_a_pin_that_is_no_certificate_is_refused(files: Files, tmp_path: Path) -> None:
+    with pytest.raises(TlsError, match="no certificate in"):
+        pinned_context(files.key)
+    with pytest.raises(TlsError, match="cannot read"):
+        pinned_context(tmp_path / "none.pem")
 
 
 def test_files_that_cannot_be_used_are_named(files: Files, tmp_path: Path) -> None:

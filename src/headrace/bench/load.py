@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ class Target:
     weights: Weights | None
     """Of the endpoint; None where the server tells none."""
     timeout_s: float = 600.0
+    tls: ssl.SSLContext | None = field(default=None, repr=False)
+    """For https; None for the system's authorities."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +134,11 @@ class Run:
         """Raises BenchError for a URL that cannot be used; what the server does is a result and no error."""
         parts = urlsplit(self._target.url)
         try:
-            client = Client(f"{parts.scheme}://{parts.netloc}", max_idle=1024)
+            client = Client(f"{parts.scheme}://{parts.netloc}", max_idle=1024, tls=self._target.tls)
         except ValueError:
-            raise BenchError(f"cannot put load on {self._target.url!r}; expected http://HOST:PORT") from None
+            raise BenchError(
+                f"cannot put load on {self._target.url!r}; expected http://HOST:PORT or https://HOST:PORT"
+            ) from None
         base = parts.path.rstrip("/").removesuffix("/v1")
         server = Server(client, self._target.model, self._target.key, base, self._target.timeout_s)
         began_ms = time.time_ns() // 1_000_000

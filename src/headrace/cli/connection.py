@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from headrace.cli.errors import CommandError
 from headrace.paths import DataDir
+from headrace.wire.tls import TlsError, client_context, pinned_context
 
 CALL_TIMEOUT_S = 60.0
 
@@ -43,6 +44,17 @@ class Connection:
 
     url: str
     key: str | None = field(repr=False)
+    cert: Path | None = None
+    """The local server's own certificate: it is known, so no authority is asked."""
+
+    def tls(self) -> ssl.SSLContext | None:
+        """For an https URL. Raises CommandError."""
+        if urlsplit(self.url).scheme != "https":
+            return None
+        try:
+            return client_context() if self.cert is None else pinned_context(self.cert)
+        except TlsError as error:
+            raise CommandError(str(error)) from None
 
     def get(self, path: str, **query: object) -> Any:
         given = {name: value for name, value in query.items() if value is not None}
@@ -57,6 +69,13 @@ class Connection:
     def delete(self, path: str) -> Any:
         return self.call("DELETE", path)
 
+    def open(self, timeout_s: float) -> http.client.HTTPConnection:
+        """A connection to the server, not connected yet."""
+        host, tls = urlsplit(self.url).netloc, self.tls()
+        if tls is None:
+            return http.client.HTTPConnection(host, timeout=timeout_s)
+        return http.client.HTTPSConnection(host, timeout=timeout_s, context=tls)
+
     def call(self, method: str, path: str, body: object = None) -> Any:
         """The JSON answer. Raises ServerGone or ApiError. Never retries."""
         parts = urlsplit(self.url)
@@ -65,12 +84,7 @@ class Connection:
             headers["Authorization"] = f"Bearer {self.key}"
         if body is not None:
             headers["Content-Type"] = "application/json"
-        connection: http.client.HTTPConnection
-        if parts.scheme == "https":
-            context = ssl.create_default_context()
-            connection = http.client.HTTPSConnection(parts.netloc, timeout=CALL_TIMEOUT_S, context=context)
-        else:
-            connection = http.client.HTTPConnection(parts.netloc, timeout=CALL_TIMEOUT_S)
+        connection = self.open(CALL_TIMEOUT_S)
         try:
             connection.request(
                 method, parts.path.rstrip("/") + path, None if body is None else json.dumps(body), headers
@@ -124,8 +138,8 @@ def connect(
     directory = data_dir(chosen, environment)
     if url is not None:
         url = _checked(url)
-        if key is None and url == local_url(directory):
-            key = _admin_key(directory)
+        if url == local_url(directory):
+            return Connection(url, key or _admin_key(directory), local_cert(directory))
         return Connection(url, key)
     local = local_url(directory)
     if local is None:
@@ -133,7 +147,7 @@ def connect(
             f"no server runs on the data directory {directory.root}; start one with `headrace serve`, or name one with "
             "--url or HEADRACE_URL"
         )
-    return Connection(local, key or _admin_key(directory))
+    return Connection(local, key or _admin_key(directory), local_cert(directory))
 
 
 def _checked(url: str) -> str:
@@ -147,10 +161,22 @@ def _checked(url: str) -> str:
 
 def local_url(directory: DataDir) -> str | None:
     """Where the server of a data directory listens, or did when it last ran."""
+    url = _note(directory).get("url")
+    return url.rstrip("/") if isinstance(url, str) else None
+
+
+def local_cert(directory: DataDir) -> Path | None:
+    """The certificate of the server of a data directory, where it speaks TLS."""
+    cert = _note(directory).get("tls_cert")
+    return Path(cert) if isinstance(cert, str) else None
+
+
+def _note(directory: DataDir) -> dict[str, object]:
     try:
-        return str(json.loads(directory.server_note.read_text())["url"]).rstrip("/")
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        note = json.loads(directory.server_note.read_text())
+    except (OSError, ValueError):
+        return {}
+    return note if isinstance(note, dict) else {}
 
 
 def _admin_key(directory: DataDir) -> str | None:

@@ -93,7 +93,7 @@ def load(
     if users is None and rate_requests is None:
         users = 1
     amount = Load(users=users, requests_per_s=rate_requests, requests=requests, duration_s=duration)
-    target = Target(server.url, endpoint, server.key, terms.weights, timeout)
+    target = Target(server.url, endpoint, server.key, terms.weights, timeout, server.tls())
     result = _run(target, amount, prompts, quiet=json_output)
     _finish(result, out, simulated=terms.simulated, json_output=json_output)
 

@@ -15,6 +15,7 @@ from headrace.cli.errors import CommandError, known_errors
 COMMANDS = {
     "serve": "headrace.cli.serve:serve",
     "status": "headrace.cli.status:status",
+    "gateway": "headrace.cli.gateway:app",
     "models": "headrace.cli.models:app",
     "profile": "headrace.cli.profile:profile",
     "endpoints": "headrace.cli.endpoints:app",

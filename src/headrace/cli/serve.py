@@ -20,10 +20,13 @@ from headrace.fleet.listener import StartError
 from headrace.fleet.supervisor import Service, Supervisor, SupervisorConfig
 from headrace.gateway.config import GatewayConfig
 from headrace.paths import DataDir
+from headrace.wire.tls import TlsError, readable_by_all, server_context
 
-GATEWAY_GRACE_S = 25.0
-"""The gateway drains for up to 20 s; a little more, and it is killed."""
+GATEWAY_GRACE_S = 5.0
+"""Beyond the time that the gateway has to drain; then it is killed."""
 CONTROLLER_GRACE_S = 10.0
+FIRST_SNAPSHOT_S = 5.0
+"""A gateway that starts while the controller runs has its first snapshot long before."""
 
 
 def serve(
@@ -47,6 +50,18 @@ def serve(
             help="While usage cannot be recorded, as on a full disk: refuse requests or serve them unmetered.",
         ),
     ] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Serve https: the certificate and its chain, PEM.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="The certificate's key, PEM.")] = None,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ORIGIN",
+            help="Pages of this origin may call the data plane from a browser, such as https://app.example.com; * for "
+            "any. May be given again.",
+        ),
+    ] = None,
     log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR. Default INFO.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -57,6 +72,9 @@ def serve(
         "data_dir": None if data_dir is None else str(data_dir),
         "first_endpoint": None if first_endpoint is None else _first(first_endpoint),
         "on_journal_failure": on_journal_failure,
+        "tls_cert": None if tls_cert is None else str(tls_cert),
+        "tls_key": None if tls_key is None else str(tls_key),
+        "cors_origins": cors_origin or None,
         "log_level": log_level,
     }
     _run(load(flags, file=config), as_json)
@@ -83,6 +101,7 @@ def _run(settings: ServerConfig, as_json: bool) -> None:
         announcer = Announcer(data, say, tell)
         threading.Thread(target=announcer.run, args=(url,), name="announcer", daemon=True).start()
 
+    cert = _certificate(settings)
     python = sys.executable
     services = (
         Service(
@@ -90,7 +109,9 @@ def _run(settings: ServerConfig, as_json: bool) -> None:
             argv=(python, "-m", "headrace.gateway.main"),
             stdin=lambda token, fd: _gateway_config(settings, data, token, fd),
             listens=True,
-            grace_s=GATEWAY_GRACE_S,
+            grace_s=settings.drain_s + GATEWAY_GRACE_S,
+            successor=lambda token, fd: _gateway_config(settings, data, token, fd, takes_over=True),
+            hand_over_s=settings.limits.total_timeout_s + GATEWAY_GRACE_S,
         ),
         Service(
             kind="controller",
@@ -106,14 +127,35 @@ def _run(settings: ServerConfig, as_json: bool) -> None:
     logs.setup("supervisor", settings.log_level, data.logs / "supervisor.log")
     try:
         Supervisor(
-            SupervisorConfig(data=data, host=settings.host, port=settings.port, services=services, listening=listening)
+            SupervisorConfig(
+                data=data,
+                host=settings.host,
+                port=settings.port,
+                services=services,
+                tls_cert=cert,
+                listening=listening,
+            )
         ).run()
     except StartError as error:
         raise CommandError(str(error)) from None
     say("Stopped; nothing is left running")
 
 
-def _gateway_config(settings: ServerConfig, data: DataDir, token: str, fd: int) -> str:
+def _certificate(settings: ServerConfig) -> Path | None:
+    """The certificate to serve with, tried before anything is started. Raises CommandError."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    cert, key = Path(settings.tls_cert).absolute(), Path(settings.tls_key).absolute()
+    try:
+        server_context(cert, key)
+    except TlsError as error:
+        raise CommandError(str(error)) from None
+    if readable_by_all(key):
+        print(f"Warning: every user of this machine can read {key}; chmod 600 '{key}'", file=sys.stderr)
+    return cert
+
+
+def _gateway_config(settings: ServerConfig, data: DataDir, token: str, fd: int, *, takes_over: bool = False) -> str:
     return _json(
         GatewayConfig(
             gateway_id=token,
@@ -121,10 +163,22 @@ def _gateway_config(settings: ServerConfig, data: DataDir, token: str, fd: int) 
             link_socket=str(data.socket("link")),
             journal_dir=str(data.journal),
             listen_fd=fd,
+            tls_cert=_absolute(settings.tls_cert),
+            tls_key=_absolute(settings.tls_key),
+            cors_origins=settings.cors_origins,
+            limits=settings.limits,
+            first_snapshot_s=FIRST_SNAPSHOT_S,
+            takes_over=takes_over,
+            drain_s=settings.drain_s,
+            sse_comment_s=settings.sse_comment_s,
             serve_unmetered=settings.on_journal_failure == "serve",
             log_level=settings.log_level,
         )
     )
+
+
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else str(Path(path).absolute())
 
 
 def _controller_config(settings: ServerConfig, data: DataDir) -> str:

@@ -6,14 +6,14 @@ import http.client
 import time
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
-from headrace.cli.connection import Connection, path_part
+from headrace.cli.connection import Connection, local_cert, path_part
 from headrace.cli.errors import CommandError
 from headrace.cli.profile_view import profile_label
 from headrace.paths import DataDir
 
 POLL_S = 0.2
+HEALTH_TIMEOUT_S = 5.0
 MEASURING_POLL_S = 1.0
 LONGEST_WATCH_S = 600.0
 """After this long the view stops looking; ``headrace status`` tells the rest."""
@@ -45,15 +45,15 @@ class Announcer:
         self.tell({"url": url, "admin_key_file": str(key), "ready_s": round(took, 2)})
         self.say(f"Ready after {took:.1f} s. Admin key: {key}")
         try:
-            self._endpoints(Connection(url, key.read_text().strip()), url)
+            self._endpoints(Connection(url, key.read_text().strip(), local_cert(self.data)), url)
         except (CommandError, OSError) as error:
             self.say(f"Cannot read the endpoints: {error}")
 
     def _healthy(self, url: str) -> bool:
-        host = urlsplit(url).netloc
+        server = Connection(url, None, local_cert(self.data))
         while time.monotonic() < self._until:
             try:
-                connection = http.client.HTTPConnection(host, timeout=5)
+                connection = server.open(HEALTH_TIMEOUT_S)
                 connection.request("GET", "/healthz")
                 status = connection.getresponse().status
                 connection.close()
@@ -104,8 +104,10 @@ def _range(endpoint: dict[str, Any]) -> str:
 
 
 def _curl(url: str, data: DataDir, name: str) -> str:
+    cert = local_cert(data)
+    trust = "" if cert is None else f"--cacert '{cert}' "
     return (
-        f"  curl -s {url}/v1/chat/completions -H \"Authorization: Bearer $(cat '{data.admin_key.resolve()}')\" "
+        f"  curl -s {trust}{url}/v1/chat/completions -H \"Authorization: Bearer $(cat '{data.admin_key.resolve()}')\" "
         "-H 'Content-Type: application/json' "
         f'-d \'{{"model": "{name}", "messages": [{{"role": "user", "content": "Hello!"}}], "max_tokens": 64}}\''
     )

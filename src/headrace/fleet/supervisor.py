@@ -47,6 +47,8 @@ class SupervisorConfig:
     host: str
     port: int
     services: tuple[Service, ...]
+    tls_cert: Path | None = None
+    """Where the gateway speaks TLS: its certificate, for clients on this machine to know it by."""
     listening: Callable[[str], None] = lambda url: None
     """Told the base URL once the socket is bound."""
     changed: Callable[[Child], None] = lambda child: None
@@ -85,7 +87,7 @@ class Supervisor:
         loop.add_signal_handler(REPLACE, self._on_replace)
         path = self.config.data.socket("supervisor")
         await self._asks.open(path)
-        url = url_of(listening, self.config.host)
+        url = url_of(listening, self.config.host, "http" if self.config.tls_cert is None else "https")
         self._write_note(url)
         self.config.listening(url)
         for service in self.config.services:
@@ -167,7 +169,8 @@ class Supervisor:
 
     def _announce(self, child: Child) -> None:
         if child.exited_ms is not None:
-            what, level = "exited", logging.INFO if self._stopping.is_set() else logging.WARNING
+            expected = self._stopping.is_set() or child.exit_code == 0
+            what, level = "exited", logging.INFO if expected else logging.WARNING
         else:
             what, level = ("started", logging.INFO) if child.reported_ms is None else ("reported", logging.DEBUG)
         fields = {"child": child.name, "token": child.token, "pid": child.pid, "exit_code": child.exit_code}
@@ -186,7 +189,10 @@ class Supervisor:
     def _write_note(self, url: str) -> None:
         note: Path = self.config.data.server_note
         partial = note.with_suffix(".part")
-        partial.write_text(json.dumps({"pid": os.getpid(), "url": url, "started_ms": now_ms()}) + "\n")
+        content = {"pid": os.getpid(), "url": url, "started_ms": now_ms()}
+        if self.config.tls_cert is not None:
+            content["tls_cert"] = str(self.config.tls_cert)
+        partial.write_text(json.dumps(content) + "\n")
         partial.replace(note)
 
 

@@ -38,6 +38,8 @@ class Link:
         self._gateway_id = gateway_id
         self._outbox = outbox
         self._nudged = asyncio.Event()
+        self.informed = asyncio.Event()
+        """A snapshot has been applied since the start."""
 
     def nudge(self) -> None:
         """Send a tick now: a request has come that needs a replica."""
@@ -62,6 +64,7 @@ class Link:
             log.info("connected to the controller")
             while line := await reader.readline():
                 live.apply(_snapshot.decode(line))
+                self.informed.set()
                 writer.write(_encode(Ack(version=live.version)) + b"\n")
         except (OSError, ValueError) as error:
             log.warning("the link to the controller broke", extra={"fields": {"reason": str(error)}})

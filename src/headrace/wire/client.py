@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Sequence
 from types import TracebackType
 from urllib.parse import urlsplit
@@ -11,6 +12,7 @@ from headrace.wire.client_connection import ClientConnection
 from headrace.wire.errors import ConnectFailed, ConnectionLost, ProtocolError, WireError
 from headrace.wire.message import Header, field_lines, first
 from headrace.wire.response import Response
+from headrace.wire.tls import client_context
 from headrace.wire.transfer import Reader, Transfer
 
 __all__ = [
@@ -24,15 +26,25 @@ __all__ = [
     "WireError",
 ]
 
+PORTS = {"http": 80, "https": 443}
+
 
 class Client:
-    """Requests to one origin: ``http://host:port`` or ``unix:/path``. Belongs to the running event loop."""
+    """Requests to one origin: ``http://host:port``, ``https://host:port`` or ``unix:/path``. Belongs to the running
+    event loop."""
 
     def __init__(
-        self, origin: str, *, connect_timeout_s: float = 5.0, idle_s: float = 30.0, max_idle: int = 64
+        self,
+        origin: str,
+        *,
+        connect_timeout_s: float = 5.0,
+        idle_s: float = 30.0,
+        max_idle: int = 64,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """Raises ValueError for another kind of origin.
 
+        ``connect_timeout_s``: TLS included. ``tls``: for https; the system's authorities where None.
         ``idle_s``: a connection idle for longer is not used again; servers close theirs, and both at once is a race.
         """
         self.origin = origin
@@ -40,6 +52,7 @@ class Client:
         self._idle_s = idle_s
         self._max_idle = max_idle
         self._path, self._host, self._port = _parse_origin(origin)
+        self._tls = (tls or client_context()) if origin.startswith("https:") else None
         host = f"[{self._host}]" if ":" in self._host else self._host
         self.authority = f"{host}:{self._port}".encode() if self._path is None else b"localhost"
         """For the Host field."""
@@ -116,7 +129,7 @@ class Client:
                     _, connection = await loop.create_unix_connection(lambda: ClientConnection(self, loop), self._path)
                 else:
                     _, connection = await loop.create_connection(
-                        lambda: ClientConnection(self, loop), self._host, self._port
+                        lambda: ClientConnection(self, loop), self._host, self._port, ssl=self._tls
                     )
         except TimeoutError:
             raise ConnectFailed(f"no connection to {self.origin} within {self._connect_timeout_s:g} s") from None
@@ -154,6 +167,6 @@ def _parse_origin(origin: str) -> tuple[str | None, str, int]:
     if origin.startswith("unix:"):
         return origin.removeprefix("unix:"), "", 0
     parts = urlsplit(origin)
-    if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/") or parts.query:
-        raise ValueError(f"an origin is http://host:port or unix:/path, not {origin!r}")
-    return None, parts.hostname, parts.port or 80
+    if parts.scheme not in PORTS or not parts.hostname or parts.path not in ("", "/") or parts.query:
+        raise ValueError(f"an origin is http://host:port, https://host:port or unix:/path, not {origin!r}")
+    return None, parts.hostname, parts.port or PORTS[parts.scheme]

@@ -112,6 +112,7 @@ class Server:
         ``last_request_s``: how long an idle connection stays open for a request that may be on its way. A client whose
         connection closes just as it sends cannot know whether it was heard.
 
+        Cancelled, it stops to wait, and leaves what is in progress as it is; it may be called again.
         After ``deadline_s`` the rest is cut: connections aborted, handlers cancelled. Returns how many exchanges were.
         """
         self.draining = True
@@ -126,8 +127,9 @@ class Server:
                 await self._drained.wait()
         except TimeoutError:
             pass
-        if closing is not None:
-            closing.cancel()
+        finally:
+            if closing is not None:
+                closing.cancel()
         cut = self.in_flight
         await self.close()
         return cut

@@ -1,10 +1,14 @@
-"""TLS for a server: its context, made so that a mistake in the files is said in words."""
+"""TLS: contexts of servers and clients, made so that a mistake in the files is said in words."""
 
 from __future__ import annotations
 
+import re
 import ssl
 import stat
+from functools import lru_cache
 from pathlib import Path
+
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
 class TlsError(Exception):
@@ -47,3 +51,25 @@ def _said(error: ssl.SSLError, cert: Path, key: Path) -> str:
 def readable_by_all(key: Path) -> bool:
     """Every user of this machine could take the key."""
     return bool(key.stat().st_mode & stat.S_IROTH)
+
+
+@lru_cache(maxsize=1)
+def client_context() -> ssl.SSLContext:
+    """Trusts the system's authorities, or those of ``SSL_CERT_FILE``. One for all: it takes a while to read them."""
+    return ssl.create_default_context()
+
+
+def pinned_context(cert: Path) -> ssl.SSLContext:
+    """For a client that has the server's own certificate file: trusts the first certificate in it and no other, under
+    whatever name the server was called. Raises TlsError."""
+    try:
+        own = _CERTIFICATE.search(cert.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise TlsError(f"cannot read the server's certificate {cert}: {error}") from None
+    if own is None:
+        raise TlsError(f"there is no certificate in {cert}; expected PEM")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False  # it is this very certificate that is trusted
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.load_verify_locations(cadata=own[0])
+    return context
