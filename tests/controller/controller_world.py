@@ -15,6 +15,10 @@ from headrace.controller.clock import Clock
 from headrace.controller.config import ControllerConfig
 from headrace.controller.controller import Controller
 from headrace.controller.endpoint import Endpoint, Entity, Options
+<<<<<<< /tmp/ctrl/tests/controller/controller_world.py
+from headrace.controller.gateways import RECONNECT_GRACE_S
+=======
+>>>>>>> tests/controller/controller_world.py
 from headrace.engines.base import EngineTraits, ModelSettings
 from headrace.fleet.base import FleetError, FleetReplica
 from headrace.gateway.snapshot import Ack, EntityTick, Hello, ReplicaTick, Snapshot, Tick
@@ -165,6 +169,8 @@ class World:
         self.fleet = ToyFleet(self.clock, places)
         self.config = ControllerConfig(data_dir=str(folder), price_micro=3_600_000)
         self.controller = self._controller()
+        # No gateway serves from before, so there is none to wait for.
+        self.clock.ms += int(RECONNECT_GRACE_S * 1000)
 
     def _controller(self) -> Controller:
         controller = Controller(self.config, self.fleet, clock=Clock(now=self.clock.now, now_ms=self.clock.now_ms))
@@ -204,9 +210,13 @@ class World:
     def update(self, name: str, low: int, high: int, *, model: str = "toy") -> Endpoint:
         return self.controller.endpoints.update(name, AskedConfig(entities=(entity(None, low, high, model=model),)))
 
+<<<<<<< /tmp/ctrl/tests/controller/controller_world.py
+    def create_several(self, name: str, *entities: tuple[AskedEntity, int], options: Options | None = None) -> Endpoint:
+=======
     def create_several(
         self, name: str, *entities: tuple[AskedEntity, int], options: Options | None = None
     ) -> Endpoint:
+>>>>>>> tests/controller/controller_world.py
         """An endpoint of several served entities, each with its percentage of the traffic."""
         asked = config(*entities)
         return self.controller.endpoints.create(name, asked, creator="test", options=options or Options())

@@ -5,13 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
 from headrace.controller.events import EventLog
-from headrace.controller.migrations import upgrade
+from headrace.controller.keys import Keys
+from headrace.controller.migrations import _config, upgrade
+from headrace.controller.roster import Roster
+from headrace.controller.store import Store
 from headrace.controller.tables import StoreBase
+from headrace.ledger.bills import bill
+from headrace.ledger.capacity import CapacityTimeline
 from headrace.ledger.database import Database, DatabaseError
 from headrace.ledger.schema import LedgerBase
 
@@ -57,3 +63,49 @@ def test_a_url_that_cannot_be_used_is_refused_without_its_password() -> None:
     with pytest.raises(DatabaseError) as refused:
         Database("nosuchdatabase://me:secret@127.0.0.1/x")
     assert "secret" not in str(refused.value)
+
+
+ONE_ENTITY = """
+INSERT INTO endpoints VALUES ('e', 'chat', 1, 1, NULL, 'k', '', '{"overload": "reject"}', 2, NULL, 'NOT_UPDATING', '');
+INSERT INTO config_versions VALUES ('e', 1, 1), ('e', 2, 1);
+INSERT INTO served_entities VALUES
+  ('e', 1, 'old', 'old-1', 'old', '{"name": "old", "engine": "simulated"}', 1, 2, 0, 100,
+   '{"w_in": 1, "w_out": 1, "w_pp": 0, "w_dd": 0, "w_c": 0}', 1000000, 'USD', 'p', 'measured', 1),
+  ('e', 2, 'new', 'new-1', 'new', '{"name": "new", "engine": "simulated"}', 1, 2, 0, 100,
+   '{"w_in": 1, "w_out": 1, "w_pp": 0, "w_dd": 0, "w_c": 0}', 3000000, 'USD', 'p', 'measured', 1);
+INSERT INTO replicas VALUES ('chat-1', 'e', 1, 'r', 5, 6, 7, 'replaced'), ('chat-2', 'e', 2, 's', 8, 9, NULL, NULL);
+INSERT INTO keys VALUES ('k', 'd', 'admin', '["default"]', '', 1, NULL);
+INSERT INTO capacity_points (endpoint, at_ms, ready, draining_own, min_chunks, endpoint_ready,
+  price_micro_per_chunk_hour, config_version, "exists") VALUES
+  ('e', 1000, 0, 0, 1, 0, 1000000, 1, 1),
+  ('e', 2000, 2, 0, 1, 1, 1000000, 1, 1),
+  ('e', 5000, 1, 0, 1, 1, 3000000, 2, 1),
+  ('gone', 1000, 1, 0, 1, 1, 1000000, 9, 1),
+  ('gone', 3000, 0, 0, 0, 0, 1000000, 9, 0);
+"""
+"""As the first version wrote it: an endpoint that has changed its model, and what is left of a deleted one."""
+
+
+def test_a_database_of_endpoints_with_one_entity_goes_on_with_them(tmp_path: Path) -> None:
+    database = sqlite(tmp_path)
+    with database.engine.execution_options(headrace_writes=True).begin() as connection:
+        command.upgrade(_config(connection), "0001")
+        for statement in ONE_ENTITY.split(";\n"):
+            if statement.strip():
+                connection.execute(text(statement.replace(":", "\\:")))
+    upgrade(database)
+
+    store = Store(database)
+    (endpoint,) = store.endpoints()
+    assert endpoint.active is not None
+    (entity,) = endpoint.active.entities
+    assert (entity.id, entity.name, entity.traffic, endpoint.options.fallback) == ("new", "new-1", 100, False)
+    assert {r.id: r.entity_id for r in Roster(database, store.entity).all()} == {"chat-1": "old", "chat-2": "new"}
+    assert [key.weight for key in Keys(database).all()] == [1.0]
+
+    timeline = CapacityTimeline(database)
+    bills = bill(timeline, "e", 0, 10_000, 10_000)
+    assert {one.entity: one.chunk_ms for one in bills.entities} == {"old": 2 * 3_000, "new": 5_000}
+    assert {one.lines[0].price_micro_per_chunk_hour for one in bills.entities} == {1_000_000, 3_000_000}
+    assert bill(timeline, "gone", 0, 10_000, 10_000).chunk_ms == 2_000
+    assert {entity: point.exists for entity, point in timeline.newest("e").items()} == {"old": False, "new": True}

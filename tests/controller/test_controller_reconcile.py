@@ -10,6 +10,10 @@ import pytest
 from controller_world import CHUNK, ToyGateway, World
 
 from headrace.controller.backoff import FAILING_AFTER, LONGEST_DELAY_S
+<<<<<<< /tmp/ctrl/tests/controller/test_controller_reconcile.py
+from headrace.controller.gateways import RECONNECT_GRACE_S
+=======
+>>>>>>> tests/controller/test_controller_reconcile.py
 from headrace.controller.reconcile import DRAIN_DEADLINE_S, LABEL
 from headrace.controller.view import endpoint_info
 from headrace.controller.watches import SILENCE_S, Watch
@@ -262,7 +266,7 @@ async def test_a_controller_that_restarts_adopts_what_runs(world: World) -> None
     assert len(world.kinds()) == events, "nothing has changed, so nothing is told"
 
 
-async def test_a_drain_goes_on_after_a_restart(world: World) -> None:
+async def test_a_drain_goes_on_after_a_restart_when_its_gateway_is_back(world: World) -> None:
     gateway = await served(world, "a", 2, 2)
     gateway.on_replica = dict.fromkeys(world.fleet.living(), 1)
     world.update("a", 1, 1)
@@ -270,10 +274,15 @@ async def test_a_drain_goes_on_after_a_restart(world: World) -> None:
     await world.step(1)
     await world.step(1)
     world.restart()
-    gateway = ToyGateway(world)
     await world.step(1)
-    assert world.phases("a") == ["draining", "ready"]
+    assert world.phases("a") == ["draining", "ready"], "its gateway may be serving, and has not connected yet"
+    gateway = ToyGateway(world)
+    gateway.on_replica = dict.fromkeys(world.fleet.living(), 1)
     gateway.ack()
+    gateway.report()
+    await world.step(RECONNECT_GRACE_S)
+    assert world.phases("a") == ["draining", "ready"], "it still has a request"
+    gateway.on_replica = {}
     gateway.report()
     await world.step(1)
     await world.step(1)

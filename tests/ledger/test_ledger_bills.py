@@ -74,15 +74,41 @@ def test_a_bill_over_two_hours_at_two_prices_by_hand(database: Database) -> None
     timeline = CapacityTimeline(database)
     timeline.note("e", "n", point(T0 + 1_800_000))
     timeline.note("e", "n", point(T0 + HOUR_MS, ready=2))
+<<<<<<< /tmp/ctrl/tests/ledger/test_ledger_bills.py
+    timeline.note(
+        "e", "n", point(T0 + HOUR_MS + 600_000, ready=2, price_micro_per_chunk_hour=3_000_000, config_version=2)
+    )
+    timeline.note("e", "n", point(T0 + HOUR_MS + 1_200_000, ready=0, exists=False))
+    whole = bill(timeline, "e", T0, T0 + 9 * HOUR_MS, T0 + 9 * HOUR_MS)
+    assert [
+        (line.chunk_ms, line.price_micro_per_chunk_hour, line.amount_micro) for line in whole.entities[0].lines
+    ] == [
+=======
     timeline.note("e", "n", point(T0 + HOUR_MS + 600_000, ready=2, price_micro_per_chunk_hour=3_000_000, config_version=2))
     timeline.note("e", "n", point(T0 + HOUR_MS + 1_200_000, ready=0, exists=False))
     whole = bill(timeline, "e", T0, T0 + 9 * HOUR_MS, T0 + 9 * HOUR_MS)
     assert [(line.chunk_ms, line.price_micro_per_chunk_hour, line.amount_micro) for line in whole.entities[0].lines] == [
+>>>>>>> tests/ledger/test_ledger_bills.py
         (1_800_000, 1_000_000, 500_000),
         (2 * 600_000, 1_000_000, 333_333),
         (2 * 600_000, 3_000_000, 1_000_000),
     ]
     assert (whole.chunk_ms, whole.amount_micro, decimal(whole.amount_micro)) == (4_200_000, 1_833_333, "1.833333")
+
+
+def test_the_bill_of_an_endpoint_is_the_sum_of_what_each_entity_cost_at_its_own_price(database: Database) -> None:
+    timeline = CapacityTimeline(database)
+    timeline.note("e", "big", point(T0, ready=2))
+    timeline.note("e", "small", point(T0 + 600_000, price_micro_per_chunk_hour=500_000))
+    timeline.note("e", "big", point(T0 + 1_800_000, ready=0, exists=False))
+    timeline.note("e", "never", point(T0, ready=0))
+    timeline.note("other", "big", point(T0))
+    whole = bill(timeline, "e", T0, T0 + HOUR_MS, T0 + HOUR_MS)
+    assert [(one.entity, one.chunk_ms, one.amount_micro) for one in whole.entities] == [
+        ("big", 3_600_000, 1_000_000),
+        ("small", 3_000_000, 416_667),
+    ]
+    assert (whole.chunk_ms, whole.amount_micro) == (6_600_000, 1_416_667)
 
 
 def test_time_that_has_not_come_costs_nothing(database: Database) -> None:

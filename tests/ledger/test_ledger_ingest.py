@@ -88,7 +88,8 @@ class Bench:
         self.folder.mkdir()
         self.database = Database("sqlite://" + f"/{folder / 'ledger.db'}")
         LedgerBase.metadata.create_all(self.database.engine)
-        self.weights: Weights | None = RAW_TOKENS
+        self.weights = {"n1": RAW_TOKENS}
+        """By served entity."""
 
     def write(self, *records: Record, writer: str = "g1") -> Writer:
         journal = Writer(self.folder, writer)
@@ -97,9 +98,17 @@ class Bench:
         return journal
 
     def ingest(self, batch_bytes: int = 1 << 20) -> Ingested:
+<<<<<<< /tmp/ctrl/tests/ledger/test_ledger_ingest.py
+        return Ingest(self.database, self.folder, self._weights_of, batch_bytes=batch_bytes).run(9)
+
+    def _weights_of(self, endpoint: str, version: int, entity: str) -> Weights | None:
+        assert (endpoint, version) == ("e1", 1)
+        return self.weights.get(entity)
+=======
         return Ingest(self.database, self.folder, lambda endpoint, version, entity: self.weights, batch_bytes=batch_bytes).run(
             9
         )
+>>>>>>> tests/ledger/test_ledger_ingest.py
 
     def forget(self, position: int = 0) -> None:
         """As after a restore of older positions: everything is read again."""
@@ -185,8 +194,15 @@ def test_a_request_of_a_dead_gateway_is_settled_once_with_its_last_progress(benc
     assert bench.usage()["a"] == row
 
 
+def test_a_lost_request_is_weighed_by_the_entity_that_it_was_dispatched_to(bench: Bench) -> None:
+    bench.weights["n2"] = Weights(w_in=2.0, w_out=3.0, w_pp=0.0, w_dd=0.0, w_c=0.0)
+    bench.write(reserved("a", entity="n2"), progress("a", 1, 10)).close()
+    bench.ingest()
+    assert bench.usage()["a"]["work"] == 33 * 2.0 + 10 * 3.0
+
+
 def test_a_reservation_without_progress_is_recovered_with_its_estimate(bench: Bench) -> None:
-    bench.weights = None
+    bench.weights = {}
     bench.write(reserved("a")).close()
     bench.ingest()
     row = bench.usage()["a"]

@@ -14,13 +14,22 @@ from headrace.ledger.usage import HOUR_MS, Group, Window, grouped, in_flight, re
 T0 = 1_700_000_000_000 - 1_700_000_000_000 % HOUR_MS
 
 
-def row(rid: str, at: int | None, *, key: str = "k1", endpoint: str = "a", ended: str = "settled") -> Usage:
+def row(
+    rid: str,
+    at: int | None,
+    *,
+    key: str = "k1",
+    endpoint: str = "a",
+    entity: str | None = "big",
+    ended: str = "settled",
+) -> Usage:
     rejected = ended == "rejected"
     return Usage(
         rid=rid,
         writer="g",
         endpoint=f"id-{endpoint}",
         endpoint_name=endpoint,
+        entity=entity,
         key=key,
         settled_ms=None if at is None else T0 + at,
         ended=None if at is None else ended,
@@ -40,10 +49,10 @@ def database(tmp_path: Path) -> Iterator[Database]:
         session.add_all(
             [
                 row("r1", 0),
-                row("r2", 1, key="k2"),
+                row("r2", 1, key="k2", entity="small"),
                 row("r3", HOUR_MS, endpoint="b"),
                 row("r4", HOUR_MS + 5, ended="recovered"),
-                row("r5", HOUR_MS + 6, ended="rejected"),
+                row("r5", HOUR_MS + 6, entity=None, ended="rejected"),
                 row("r6", None),
             ]
         )
@@ -67,6 +76,12 @@ def test_the_groups_add_up_to_the_total(database: Database, by: Group) -> None:
         groups, total = grouped(session, Window(), by), totals(session, Window())
     assert sum(one.total_tokens for one in groups) == total.total_tokens == 60
     assert sum(one.rejected for one in groups) == total.rejected == 1
+
+
+def test_what_was_sent_to_no_entity_is_a_group_of_its_own(database: Database) -> None:
+    with database.read() as session:
+        told = {one.group: (one.requests, one.rejected) for one in grouped(session, Window(), Group.ENTITY)}
+    assert told == {"": (0, 1), "big": (3, 0), "small": (1, 0)}
 
 
 def test_hours_are_named_by_their_start(database: Database) -> None:

@@ -64,7 +64,9 @@ class _Gateway:
 class Gateways:
     """All gateways that were connected since the controller's start."""
 
-    def __init__(self) -> None:
+    def __init__(self, began: float = float("-inf")) -> None:
+        """``began``: when this controller did. Gateways that served before it connect within the grace."""
+        self._began = began
         self._gateways: dict[str, _Gateway] = {}
         self._totals: dict[str, Totals] = {}
         """By id of endpoint and of served entity."""
@@ -119,6 +121,8 @@ class Gateways:
 
     def idle(self, replica: str, version: int, now: float) -> bool:
         """No gateway has a request on the replica, and none will send another: its tick is of this snapshot."""
+        if now - self._began < RECONNECT_GRACE_S:
+            return False
         for gateway in self._serving(now):
             if not gateway.connected or gateway.tick is None or gateway.tick.version < version:
                 return False
