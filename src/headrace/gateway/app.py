@@ -15,6 +15,7 @@ import msgspec
 from headrace.gateway.access import AccessLine, AccessLog
 from headrace.gateway.account import CLIENT_CLOSED, STREAM_S, Account
 from headrace.gateway.call import Route, understand
+from headrace.gateway.cors import Cors
 from headrace.gateway.errors import ApiError
 from headrace.gateway.flight import JSON, Flight, TimeLimits
 from headrace.gateway.live import Live
@@ -22,7 +23,7 @@ from headrace.gateway.outbox import Outbox
 from headrace.gateway.proxy import Proxy
 from headrace.gateway.request import Shape
 from headrace.wire.exchange import ClientGone, Exchange
-from headrace.wire.message import Header
+from headrace.wire.message import Header, field_lines
 
 
 def _openai(shape: Shape) -> Route:
@@ -40,19 +41,23 @@ ROUTES = {
 NOT_SERVED = frozenset(("/v1/responses", "/serving-endpoints/responses"))
 INVOCATIONS = re.compile(r"/serving-endpoints/([^/]+)/invocations")
 MODELS = re.compile(r"/v1/models(?:/([^/]+))?")
+ALL_METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 SHARPEST_SWEEP_S = 0.01
 
 
 class App:
     """``handle`` is the wire server's handler."""
 
-    def __init__(self, live: Live, outbox: Outbox, proxy: Proxy, limits: TimeLimits, access: AccessLog) -> None:
+    def __init__(
+        self, live: Live, outbox: Outbox, proxy: Proxy, limits: TimeLimits, access: AccessLog, cors: Cors
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._live = live
         self._outbox = outbox
         self._proxy = proxy
         self._limits = limits
         self._access = access
+        self._cors = cors
         self._flights: dict[Flight, AccessLine] = {}
         # One timer for all: a timer for each would cost more than the request.
         shortest = min(limits.total_s, limits.first_byte_floor_s, limits.comment_s or limits.total_s)
@@ -71,19 +76,29 @@ class App:
         if route is None and (match := INVOCATIONS.fullmatch(path)):
             route = Route(None, unquote(match[1]), keep_usage=True, comments=False)
         if route is not None:
-            self._query(exchange, line, route)
+            if not self._met(exchange, line, b"POST, OPTIONS"):
+                self._query(exchange, line, route)
             return None
         if path in NOT_SERVED:
-            self._not_served(exchange, line)
+            if not self._met(exchange, line, b"OPTIONS"):
+                self._not_served(exchange, line)
+            return None
+        if path == "*":
+            self._met(exchange, line, ALL_METHODS)
             return None
         if match := MODELS.fullmatch(path):
+            if self._met(exchange, line, b"GET, HEAD, OPTIONS"):
+                return None
             return self._framed(exchange, line, self._models(exchange, line, match[1]))
         return self._framed(exchange, line, self._control(exchange, line))
 
     def refusal(self, exchange: Exchange | None, status: int, reason: str) -> tuple[list[Header], bytes]:
         """For what the wire server answers itself; see ``wire.server.OnError``."""
         error = ApiError(status, reason)
-        return [(b"x-request-id", f"req-{os.urandom(12).hex()}".encode()), JSON], error.body()
+        headers = [(b"x-request-id", f"req-{os.urandom(12).hex()}".encode()), JSON]
+        if exchange is None and self._cors.on:
+            headers += self._cors.fields(None)  # bytes that are no request have no origin either
+        return headers, error.body()
 
     def cut(self) -> int:
         """End every request to an endpoint that is still in flight; returns how many there were."""
@@ -96,6 +111,22 @@ class App:
         """The end: every request has landed or was cut."""
         self._sweeper.cancel()
         self._access.flush()
+
+    def _met(self, exchange: Exchange, line: AccessLine, allow: bytes) -> bool:
+        """Prepare the answer for a page of another origin; True where the request was OPTIONS and is answered.
+
+        That needs no key: a browser asks without one, and learns what the documentation tells everybody.
+        """
+        request = exchange.request
+        if self._cors.on:
+            exchange.extra_fields = field_lines(self._cors.fields(request.header(b"origin")))
+        if request.method != "OPTIONS":
+            return False
+        line.status = 204
+        headers = [(b"x-request-id", line.id.encode()), (b"allow", allow), *self._cors.preflight(request)]
+        exchange.respond(204, headers)
+        self._access.write(line)
+        return True
 
     def _query(self, exchange: Exchange, line: AccessLine, route: Route) -> None:
         """A request to an endpoint."""
@@ -154,7 +185,7 @@ class App:
     async def _models(self, exchange: Exchange, line: AccessLine, name: str | None) -> None:
         key = self._live.authenticate(exchange.request.header(b"authorization"))
         line.key = key.id
-        if exchange.request.method != "GET":
+        if exchange.request.method not in ("GET", "HEAD"):
             raise ApiError(405, f"{line.path} takes GET, not {line.method}", allow="GET")
         names = sorted(self._live.endpoints)
         answer: dict[str, Any] = {"object": "list", "data": [_model(name) for name in names]}

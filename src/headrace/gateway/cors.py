@@ -57,20 +57,18 @@ class Cors:
             (b"vary", b"origin"),
         ]
 
-    def preflight(self, request: Request) -> list[Header] | None:
-        """Fields of the answer (204) to a browser that asks before it sends; None where this is no such question."""
+    def preflight(self, request: Request) -> list[Header]:
+        """More fields for the answer to a browser that asks before it sends; none where this is no such question, or
+        not one of ours."""
         origin = request.header(b"origin")
-        if request.method != "OPTIONS" or origin is None or request.header(b"access-control-request-method") is None:
-            return None
+        if origin is None or request.header(b"access-control-request-method") is None:
+            return []
         if not self._any and origin not in self._origins:
-            return [(b"vary", b"origin")]
-        headers = [
-            (b"access-control-allow-origin", b"*" if self._any else origin),
-            (b"access-control-allow-methods", METHODS),
-            (b"access-control-max-age", b"%d" % MAX_AGE_S),
-        ]
+            return []
+        headers = [(b"access-control-allow-methods", METHODS), (b"access-control-max-age", b"%d" % MAX_AGE_S)]
         names = request.header(b"access-control-request-headers")
         if names is not None and _FIELD_NAMES.fullmatch(names):
             # Whatever the page wants to send: the client libraries send a dozen fields of their own.
             headers.append((b"access-control-allow-headers", names))
-        return [*headers, (b"vary", b"origin, access-control-request-headers")]
+            headers.append((b"vary", b"access-control-request-headers"))
+        return headers

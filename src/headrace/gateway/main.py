@@ -18,6 +18,7 @@ from headrace import logs
 from headrace.gateway.access import NO_LOG, AccessLog
 from headrace.gateway.app import App
 from headrace.gateway.config import GatewayConfig
+from headrace.gateway.cors import Cors
 from headrace.gateway.flight import TimeLimits
 from headrace.gateway.link import Link
 from headrace.gateway.live import Live
@@ -60,7 +61,8 @@ class Gateway:
             comment_s=config.sse_comment_s,
         )
         access = AccessLog(sys.stderr.fileno() if log.isEnabledFor(logging.INFO) else NO_LOG)
-        self._app = App(self._live, self._outbox, self._proxy, limits, access)
+        cors = Cors(config.cors_origins)
+        self._app = App(self._live, self._outbox, self._proxy, limits, access, cors)
         held = dataclasses.replace(config.limits.wire, connections=room_for(config.limits.connections))
         self._server = Server(self._app.handle, limits=held, on_error=self._app.refusal)
         self._linked: asyncio.Task[None] | None = None

@@ -29,6 +29,7 @@ class Exchange:
         "_on_client_gone",
         "_on_congestion",
         "client_gone",
+        "extra_fields",
         "finished",
         "handler_over",
         "keep_alive",
@@ -45,6 +46,8 @@ class Exchange:
         self.client_gone = False
         self.keep_alive = request.keep_alive
         """The connection takes another request after this one."""
+        self.extra_fields = b""
+        """More header lines for the head of the answer, whoever writes it; each with its line end."""
         self.handler_over = False
         self._connection = connection
         self._chunked = False
@@ -182,6 +185,8 @@ class Exchange:
         self.started = True
         if self._connection.closing:
             self.keep_alive = False
+        if self.extra_fields:
+            fields += self.extra_fields
         if not self.keep_alive:
             fields += b"connection: close\r\n"
         elif self.request.version == "1.0":
