@@ -72,11 +72,7 @@ class Controller:
         self.events = EventLog(self.database)
         self.timeline = CapacityTimeline(self.database)
         self.roster = Roster(self.database, self.store.entity)
-<<<<<<< /tmp/ctrl/src/headrace/controller/controller.py
         self.gateways = Gateways(clock.now())
-=======
-        self.gateways = Gateways()
->>>>>>> src/headrace/controller/controller.py
         self.link = Link(self.gateways, self._heard, clock=clock.now)
         self.series = Series()
         self.wake = asyncio.Event()
