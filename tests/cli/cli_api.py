@@ -14,6 +14,8 @@ class ToyApi(http.server.ThreadingHTTPServer):
     def __init__(self, answers: dict[str, list[Any]]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answers = {path: list(told) for path, told in answers.items()}
+        self.bodies: list[Any] = []
+        """What was sent to it, in order."""
         self.url = f"http://127.0.0.1:{self.server_port}"
         self._thread = threading.Thread(target=self.serve_forever, args=(0.01,))
 
@@ -38,8 +40,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._answer(200 if told else 404, answer)
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         self._answer(200, {})
+
+    do_PUT = do_POST
 
     def _answer(self, status: int, answer: Any) -> None:
         body = json.dumps(answer).encode()

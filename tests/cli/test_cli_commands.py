@@ -50,6 +50,10 @@ def run(*words: str, data_dir: Path) -> subprocess.CompletedProcess[str]:
         (["profile", "m"], 1, "no model 'm'"),
         (["bill", "--from", "yesterday"], 2, "--from is 'yesterday'"),
         (["keys", "create", "--tiers", "gold"], 2, "--tiers is 'gold'"),
+        (["endpoints", "create", "x", "--url", "http://127.0.0.1:1"], 2, "say what to serve: --model MODEL, or"),
+        (["endpoints", "create", "x", "--entity", "big"], 2, "--entity is 'big'; expected NAME=MODEL"),
+        (["endpoints", "create", "x", "--entity", "a=m", "--min-chunks", "1"], 2, "--entity says model and range"),
+        (["endpoints", "update", "x", "--entity", "a=m", "--no-scale-to-zero"], 2, "--entity says model and range"),
         (["serve", "--first-endpoint", "x"], 2, "expected NAME=MODEL"),
         (["--nonsense"], 2, "No such option"),
     ],
@@ -144,6 +148,50 @@ def test_a_bill_names_the_config_of_each_line_and_the_zone_of_its_hour(tmp_path:
     assert "hour (UTC)" in done.stdout
     (row,) = (line for line in done.stdout.splitlines() if "2026-11-23" in line)
     assert row.split()[:3] == ["2026-11-23", "00:00", "7"]
+
+
+def test_a_bill_of_several_entities_says_whose_each_line_is(tmp_path: Path) -> None:
+    line = {"hour_start_ms": 1_795_392_000_000, "config_version": 7, "chunk_ms": 3600, "price": "1", "amount": "0.001"}
+    lines = [line | {"entity": name, "entity_id": name} for name in ("big", "small")]
+    with ToyApi(
+        {
+            "/api/headrace/v1/bill": [
+                {"currency": "DBU", "total": "0.002", "bills": [{"endpoint": "chat", "lines": lines}]}
+            ]
+        }
+    ) as api:
+        said = run("bill", "--url", api.url, data_dir=tmp_path).stdout
+    assert [row.split()[2] for row in said.splitlines() if "2026-11-23" in row] == ["big", "small"]
+
+
+def test_an_endpoint_of_several_entities_is_not_updated_by_the_words_for_one(tmp_path: Path) -> None:
+    told = {"entities": [{"name": "big"}, {"name": "small"}]}
+    with ToyApi({"/api/headrace/v1/endpoints/x": [told]}) as api:
+        done = run("endpoints", "update", "x", "--max-chunks", "2", "--url", api.url, data_dir=tmp_path)
+    assert done.returncode == 2
+    assert "'x' has 2 served entities (big, small): give each that it is to have as --entity" in done.stderr
+
+
+def test_options_of_an_endpoint_and_a_key_are_sent_as_they_were_said(tmp_path: Path) -> None:
+    info = {"optimizable": True, "throughput_chunk_size": 100}
+    path = "/api/2.0/serving-endpoints/get-model-optimization-info"
+    with ToyApi({f"{path}/m/1": [info]}) as api:
+        words = ("--entity", "a=m,traffic=100", "--entity", "b=m", "--overload", "spill", "--fallback")
+        run("endpoints", "create", "x", *words, "--url", api.url, data_dir=tmp_path)
+        run("keys", "create", "--weight", "2.5", "--url", api.url, data_dir=tmp_path)
+        endpoint, key = api.bodies
+    assert endpoint["headrace"] == {"overload": "spill", "fallback": True}
+    assert [entity["name"] for entity in endpoint["config"]["served_entities"]] == ["a", "b"]
+    assert key["weight"] == 2.5
+
+
+def test_a_rate_in_chunks_needs_chunks_of_one_size(tmp_path: Path) -> None:
+    weights = {"w_in": 1.0, "w_out": 1.5, "w_pp": 0.0, "w_dd": 0.0, "w_c": 0.0}
+    entities = [{"weights": weights, "chunk": chunk, "traffic": 50} for chunk in (100, 30)]
+    with ToyApi({"/api/headrace/v1/endpoints/x": [{"entities": entities, "simulated": True}]}) as api:
+        done = run("load", "x", "--rate-chunks", "1", "-n", "1", "--url", api.url, data_dir=tmp_path)
+    assert done.returncode == 1
+    assert "the served entities of 'x' have chunks of different sizes; use --rate" in done.stderr
 
 
 def test_a_servers_process_is_not_blamed_for_another_url(tmp_path: Path) -> None:

@@ -15,10 +15,7 @@ from headrace.controller.clock import Clock
 from headrace.controller.config import ControllerConfig
 from headrace.controller.controller import Controller
 from headrace.controller.endpoint import Endpoint, Entity, Options
-<<<<<<< /tmp/ctrl/tests/controller/controller_world.py
 from headrace.controller.gateways import RECONNECT_GRACE_S
-=======
->>>>>>> tests/controller/controller_world.py
 from headrace.engines.base import EngineTraits, ModelSettings
 from headrace.fleet.base import FleetError, FleetReplica
 from headrace.gateway.snapshot import Ack, EntityTick, Hello, ReplicaTick, Snapshot, Tick
@@ -210,13 +207,7 @@ class World:
     def update(self, name: str, low: int, high: int, *, model: str = "toy") -> Endpoint:
         return self.controller.endpoints.update(name, AskedConfig(entities=(entity(None, low, high, model=model),)))
 
-<<<<<<< /tmp/ctrl/tests/controller/controller_world.py
     def create_several(self, name: str, *entities: tuple[AskedEntity, int], options: Options | None = None) -> Endpoint:
-=======
-    def create_several(
-        self, name: str, *entities: tuple[AskedEntity, int], options: Options | None = None
-    ) -> Endpoint:
->>>>>>> tests/controller/controller_world.py
         """An endpoint of several served entities, each with its percentage of the traffic."""
         asked = config(*entities)
         return self.controller.endpoints.create(name, asked, creator="test", options=options or Options())

@@ -10,10 +10,7 @@ import pytest
 from controller_world import CHUNK, ToyGateway, World
 
 from headrace.controller.backoff import FAILING_AFTER, LONGEST_DELAY_S
-<<<<<<< /tmp/ctrl/tests/controller/test_controller_reconcile.py
 from headrace.controller.gateways import RECONNECT_GRACE_S
-=======
->>>>>>> tests/controller/test_controller_reconcile.py
 from headrace.controller.reconcile import DRAIN_DEADLINE_S, LABEL
 from headrace.controller.view import endpoint_info
 from headrace.controller.watches import SILENCE_S, Watch

@@ -10,6 +10,8 @@ import pytest
 from controller_http import Http, served_over_http
 from controller_world import CHUNK, World
 
+from headrace.ledger.schema import Usage
+
 BASE = "/api/2.0/serving-endpoints"
 
 
@@ -281,6 +283,38 @@ async def test_a_point_of_the_chart_has_the_capacity_of_each_chunk_size(http: Ht
     assert (of_one["ready"], of_one["capacity_tokens_s"]) == (2, 600)
     status, answer = await http.get("/api/headrace/v1/series?endpoint=a&entity=tiny")
     assert (status, answer["message"]) == (404, "endpoint 'a' has no served entity 'tiny'; there are: big, small")
+
+
+async def test_the_bill_names_the_entity_of_each_line_and_adds_them_up(http: Http) -> None:
+    await http.post(
+        BASE, {"name": "a", "config": config(entity("big", 2, 2), entity("small"), traffic=routes(big=100))}
+    )
+    await http.world.step()
+    await http.world.step()
+    http.world.clock.ms += 90_000
+    (bill,) = (await http.get("/api/headrace/v1/bill?endpoint=a"))[1]["bills"]
+    assert [(line["entity"], line["chunk_ms"]) for line in bill["lines"]] == [("big", 180_000), ("small", 90_000)]
+    assert (bill["chunk_ms"], bill["amount"]) == (270_000, "0.270000")
+
+
+async def test_usage_is_told_by_served_entity(http: Http) -> None:
+    await http.post(BASE, {"name": "a", "config": config(*BOTH, traffic=routes(big=100))})
+    ids = {one.name: one.id for one in http.world.get("a").target.entities}
+    rows = [("r1", ids["small"], 5), ("r2", ids["big"], 7), ("r3", ids["big"], 1)]
+    with http.world.controller.database.write() as session:
+        for rid, entity_id, output in rows:
+            row = Usage(rid=rid, writer="g", endpoint_name="a", entity=entity_id, settled_ms=1, ended="settled")
+            row.input_tokens, row.cached_tokens, row.output_tokens, row.work, row.exact = 10, 0, output, 1.0, True
+            session.add(row)
+        session.add(Usage(rid="r4", writer="g", endpoint_name="a", settled_ms=1, ended="rejected"))
+    told = (await http.get("/api/headrace/v1/usage?endpoint=a&group=entity"))[1]["rows"]
+    assert [(one["group"], one["requests"], one["output_tokens"]) for one in told] == [
+        ("", 0, 0),
+        ("a/big", 2, 8),
+        ("a/small", 1, 5),
+    ]
+    requests = (await http.get("/api/headrace/v1/usage?endpoint=a&group=request"))[1]["rows"]
+    assert {one["rid"]: one["entity"] for one in requests} == {"r1": "small", "r2": "big", "r3": "big", "r4": None}
 
 
 @pytest.mark.parametrize("weight", [0, 0.05, 100.5, -1, "much", "NaN"])

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from controller_world import World
+from controller_world import World, entity
 
-from headrace.controller.words import profiled
+from headrace.controller.words import counted, profiled
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,21 @@ async def test_an_endpoint_is_told_of_with_its_range_and_its_engine(
 
 def test_a_real_engine_needs_no_mention() -> None:
     assert profiled("quick", "llamacpp") == "quick profile"
+
+
+async def test_an_endpoint_of_several_entities_is_told_of_with_each(tmp_path: Path) -> None:
+    world = World(tmp_path / "data")
+    world.model()
+    world.create_several("a", (entity("big", 1, 2), 80), (entity("small", 0, 1), 20))
+    terms = "1000 reference tokens/s of toy (measured profile, simulated engine)"
+    assert world.controller.events.list()[-1].message == (
+        f"endpoint a was created: big with 80%, 1 to 2 chunks of {terms}; small with 20%, 0 to 1 chunk of {terms}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "noun", "said"),
+    [(1, "served entity", "1 served entity"), (2, "served entity", "2 served entities"), (0, "chunk", "0 chunks")],
+)
+def test_one_thing_is_counted_as_one(count: int, noun: str, said: str) -> None:
+    assert counted(count, noun) == said

@@ -74,7 +74,6 @@ def test_a_bill_over_two_hours_at_two_prices_by_hand(database: Database) -> None
     timeline = CapacityTimeline(database)
     timeline.note("e", "n", point(T0 + 1_800_000))
     timeline.note("e", "n", point(T0 + HOUR_MS, ready=2))
-<<<<<<< /tmp/ctrl/tests/ledger/test_ledger_bills.py
     timeline.note(
         "e", "n", point(T0 + HOUR_MS + 600_000, ready=2, price_micro_per_chunk_hour=3_000_000, config_version=2)
     )
@@ -83,12 +82,6 @@ def test_a_bill_over_two_hours_at_two_prices_by_hand(database: Database) -> None
     assert [
         (line.chunk_ms, line.price_micro_per_chunk_hour, line.amount_micro) for line in whole.entities[0].lines
     ] == [
-=======
-    timeline.note("e", "n", point(T0 + HOUR_MS + 600_000, ready=2, price_micro_per_chunk_hour=3_000_000, config_version=2))
-    timeline.note("e", "n", point(T0 + HOUR_MS + 1_200_000, ready=0, exists=False))
-    whole = bill(timeline, "e", T0, T0 + 9 * HOUR_MS, T0 + 9 * HOUR_MS)
-    assert [(line.chunk_ms, line.price_micro_per_chunk_hour, line.amount_micro) for line in whole.entities[0].lines] == [
->>>>>>> tests/ledger/test_ledger_bills.py
         (1_800_000, 1_000_000, 500_000),
         (2 * 600_000, 1_000_000, 333_333),
         (2 * 600_000, 3_000_000, 1_000_000),

@@ -98,17 +98,11 @@ class Bench:
         return journal
 
     def ingest(self, batch_bytes: int = 1 << 20) -> Ingested:
-<<<<<<< /tmp/ctrl/tests/ledger/test_ledger_ingest.py
         return Ingest(self.database, self.folder, self._weights_of, batch_bytes=batch_bytes).run(9)
 
     def _weights_of(self, endpoint: str, version: int, entity: str) -> Weights | None:
         assert (endpoint, version) == ("e1", 1)
         return self.weights.get(entity)
-=======
-        return Ingest(self.database, self.folder, lambda endpoint, version, entity: self.weights, batch_bytes=batch_bytes).run(
-            9
-        )
->>>>>>> tests/ledger/test_ledger_ingest.py
 
     def forget(self, position: int = 0) -> None:
         """As after a restore of older positions: everything is read again."""

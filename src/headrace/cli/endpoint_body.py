@@ -48,7 +48,9 @@ def several(server: Connection, words: Sequence[EntityWords], before: Sequence[M
         to_zero = bool(old and old["scale_to_zero"]) if one.scale_to_zero is None else one.scale_to_zero
         entity = _entity(one.model, version, low, high, scale_to_zero=to_zero and low == 0)
         entities.append({"name": one.name, **entity})
-        traffic = one.traffic if one.traffic is not None or old is None else old["traffic"]
+        traffic = one.traffic
+        if traffic is None and old is not None and len(words) > 1:
+            traffic = old["traffic"]
         if traffic is not None:
             routes.append({"served_entity_name": one.name, "traffic_percentage": traffic})
     if len(entities) > 1 and not routes:
