@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from chaos_books import Journals, Ledger
@@ -146,7 +146,8 @@ def _victim(child: Child) -> Iterator[Victim | None]:
     try:
         yield victim
     except BaseException:
-        victim.go_on()
+        with suppress(ProcessLookupError):
+            victim.go_on()
         raise
     finally:
         victim.close()
