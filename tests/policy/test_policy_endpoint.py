@@ -423,6 +423,26 @@ def test_a_storm_that_is_over_is_not_held_against_who_came_at_its_end() -> None:
     assert (answer.rid, answer.reason) == ("late", "deadline")  # the storm left room from 10 s on, but no slot
 
 
+def test_what_was_predicted_too_long_is_not_held_against_who_is_late() -> None:
+    core = core_with(slots=1, terms=replace(TERMS, queue_deadline_s=4.0))
+    for index in range(9):
+        core.arrive(0, ask(f"{index}", 10, 890))
+        core.decide(0)
+        if index < 8:
+            core.settle(0, f"{index}", new=10, cached=0, out=0, outcome="ok")
+    core.arrive(0, ask("late", 10, 90))
+    (answer,) = refused(core.decide(4))
+    assert (answer.rid, answer.reason) == ("late", "deadline")
+
+
+def test_who_came_after_the_loss_of_the_last_replica_waited_for_a_start() -> None:
+    core = core_with()
+    core.set_replicas(10, [])
+    core.arrive(20, ask("a"))
+    (answer,) = refused(core.decide(310))
+    assert answer.reason == "cold_start"
+
+
 def test_offered_work_counts_refused_requests_and_not_the_retries_of_clients() -> None:
     core = core_with(terms=replace(TERMS, overload="reject"), slots=1)
     core.arrive(0, ask("a"))

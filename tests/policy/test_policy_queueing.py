@@ -212,6 +212,38 @@ def test_a_returned_request_goes_first_and_is_not_charged_again() -> None:
     assert serve(queue).rid == "b"  # flex was charged once, and is ahead of its share already
 
 
+def test_a_returned_request_is_charged_to_its_key_once() -> None:
+    queue: FairQueue[Waiting] = FairQueue()
+    for key in "ab":
+        queue.push(waiting(f"{key}0", key, work=10))
+    lost = serve(queue)
+    assert (lost.key, serve(queue).key) == ("a", "b")
+    queue.push_returned(lost)
+    for key in "ab":
+        queue.push(waiting(f"{key}1", key, work=10))
+    assert [serve(queue).rid for _ in range(3)] == ["a0", "a1", "b1"]  # a has had no more than b
+
+
+def test_a_returned_request_may_be_younger_than_one_that_waits() -> None:
+    queue: FairQueue[Waiting] = FairQueue()
+    old = waiting("old", arrived=1.0)
+    queue.push(old)
+    queue.push_returned(waiting("young", arrived=2.0))
+    assert queue.oldest() is old
+    assert serve(queue).rid == "young"
+
+
+def test_weights_count_also_for_keys_that_are_served_at_once() -> None:
+    queue: FairQueue[Waiting] = FairQueue()
+    queue.charge(waiting("", "light"), 100.0)  # an answer turned out long
+    queue.push(waiting("heavy 0", "heavy", work=160.0, weight=4.0))
+    serve(queue)
+    for number in (1, 2):
+        queue.push(waiting(f"heavy {number}", "heavy", work=160.0, weight=4.0))
+    queue.push(waiting("light 1", "light"))
+    assert [serve(queue).rid for _ in range(3)] == ["heavy 1", "heavy 2", "light 1"]  # at 40 and 80 against 100
+
+
 def test_of_several_returned_the_oldest_goes_first() -> None:
     queue: FairQueue[Waiting] = FairQueue()
     for rid, arrived in (("b", 2.0), ("c", 3.0), ("a", 1.0)):

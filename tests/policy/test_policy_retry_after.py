@@ -155,6 +155,18 @@ def test_where_slots_decide_the_instant_is_never_before_the_limiters_and_holds_w
     assert punctual.ask("again", tokens) is None
 
 
+def test_a_debt_that_outlasts_the_deadline_of_all_that_waits_is_waited_for() -> None:
+    core = EndpointCore(replace(TERMS, overload="reject", queue_deadline_s=1.0), 0.0)
+    core.set_replicas(0.0, [ReplicaState("r", 10, False)])
+    for rid in "ab":
+        core.arrive(0.0, Ask(rid, "k", "default", 10, 900, 0))
+        core.decide(0.0)
+        core.stream(0.0, rid, None, 900)
+    refused = core.arrive(0.0, Ask("c", "k", "default", 500, 100, 0))
+    assert refused is not None
+    assert refused.retry_after_s == pytest.approx((2 * 910 + 500 - 1000) / 200)
+
+
 def test_a_slot_is_expected_after_the_share_of_one_in_what_is_outstanding() -> None:
     terms = replace(TERMS, overload="reject", slots=2, max_chunks=20)
     core = EndpointCore(terms, 0.0)
