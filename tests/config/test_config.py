@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from headrace.config import ConfigError, load
+from headrace.gateway.config import LimitsConfig
 
 
 def test_flags_win_over_environment_and_environment_over_the_file(tmp_path: Path) -> None:
@@ -34,6 +35,16 @@ def test_tables_of_the_file_are_read(tmp_path: Path) -> None:
         ('price_per_chunk_hour = "0.0000001"', "six decimal places"),
         ("[scaling]\nheadrom = 0.2", "headrom"),
         ('on_journal_failure = "drop"', "expected refuse or serve"),
+        ('tls_cert = "cert.pem"', "tls_cert is set and tls_key is not"),
+        ('tls_key = "key.pem"', "tls_key is set and tls_cert is not"),
+        ('cors_origins = ["https://a/"]', "is not an origin"),
+        ("drain_s = 0", r"\$\.drain_s"),
+        ("[limits]\nbody_byte = 1", "body_byte"),
+        ("[limits]\nbody_bytes = 10", r">= 1024.*limits\.body_bytes"),
+        ("[limits]\nidle_timeout_s = 0", r"> 0.*limits\.idle_timeout_s"),
+        ("[limits]\nidle_timeout_s = inf", r"<= 86400.*limits\.idle_timeout_s"),
+        ("[limits]\nconnections = 0", r">= 1.*limits\.connections"),
+        ("limits = 1", r"\$\.limits"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(tmp_path: Path, text: str, said: str) -> None:
@@ -41,6 +52,31 @@ def test_a_setting_that_cannot_be_used_is_named(tmp_path: Path, text: str, said:
     file.write_text(text)
     with pytest.raises(ConfigError, match=said):
         load({}, file=file, environment={})
+
+
+def test_each_limit_may_come_from_the_file_or_the_environment(tmp_path: Path) -> None:
+    file = tmp_path / "headrace.toml"
+    file.write_text("[limits]\nhead_bytes = 2048\nbody_bytes = 4096\n")
+    config = load({}, file=file, environment={"HEADRACE_LIMITS_BODY_BYTES": "8192"})
+    assert (config.limits.head_bytes, config.limits.body_bytes) == (2048, 8192)
+    for name in LimitsConfig.__struct_fields__:
+        config = load({}, file=file, environment={f"HEADRACE_LIMITS_{name.upper()}": "5000"})
+        assert getattr(config.limits, name) == 5000
+
+
+def test_every_limit_reaches_the_server_of_the_gateway() -> None:
+    chosen = LimitsConfig(**{name: 5000 + n for n, name in enumerate(LimitsConfig.__struct_fields__)})
+    for name in set(LimitsConfig.__struct_fields__) - {"total_timeout_s"}:
+        assert getattr(chosen.wire, name) == getattr(chosen, name)
+
+
+def test_origins_come_as_a_list_with_commas_between_or_as_flags(tmp_path: Path) -> None:
+    file = tmp_path / "headrace.toml"
+    file.write_text('cors_origins = ["https://a"]\n')
+    assert load({}, file=file, environment={}).cors_origins == ("https://a",)
+    environment = {"HEADRACE_CORS_ORIGINS": "https://b, https://c"}
+    assert load({}, file=file, environment=environment).cors_origins == ("https://b", "https://c")
+    assert load({"cors_origins": ["*"]}, file=file, environment=environment).cors_origins == ("*",)
 
 
 def test_a_file_that_was_named_must_exist(tmp_path: Path) -> None:
