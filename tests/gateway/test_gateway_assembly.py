@@ -10,7 +10,7 @@ import pytest
 from headrace.gateway.assemble import Assembly
 from headrace.gateway.engine_error import engine_error, error_in_event
 from headrace.gateway.meter import Meter
-from headrace.gateway.relay import usage_of
+from headrace.gateway.usage import usage_of, usage_of_tail, usage_of_whole
 
 
 def assembled(*events: dict[str, Any]) -> dict[str, Any]:
@@ -122,8 +122,10 @@ SIX = b'{"prompt_tokens":5,"completion_tokens":6}'
     ],
 )
 def test_usage_is_found_in_the_end_of_an_answer(text: bytes, expected: tuple[int, int, int]) -> None:
+    usage = usage_of_tail(text)
+    assert usage is not None
     meter = Meter()
-    assert meter.take_tail(text)
+    meter.take_usage(usage)
     assert (meter.input_tokens, meter.output_tokens, meter.cached_tokens) == expected
     assert meter.exact
 
@@ -139,9 +141,15 @@ def test_usage_is_found_in_the_end_of_an_answer(text: bytes, expected: tuple[int
     ],
 )
 def test_what_is_no_usage_is_not_taken_for_one(text: bytes) -> None:
-    meter = Meter()
-    assert not meter.take_tail(text)
-    assert not meter.exact
+    assert usage_of_tail(text) is None
+    assert usage_of_whole(text) is None
+
+
+def test_the_usage_of_a_whole_answer_is_that_of_its_top_level() -> None:
+    inside = b'{"choices":[{"usage":{"prompt_tokens":1,"completion_tokens":1}}],"usage":%b}' % SIX
+    usage = usage_of_whole(inside)
+    assert usage is not None
+    assert (usage.prompt_tokens, usage.completion_tokens) == (5, 6)
 
 
 def test_a_prompt_cannot_forge_the_usage_of_an_event() -> None:

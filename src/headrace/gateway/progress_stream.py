@@ -13,7 +13,8 @@ import msgspec
 
 from headrace.gateway.engine_error import error_in_event
 from headrace.gateway.meter import Meter
-from headrace.gateway.relay import DONE, usage_of, whole_events
+from headrace.gateway.relay import DONE, whole_events
+from headrace.gateway.usage import usage_of
 from headrace.wire.client import ConnectionLost
 from headrace.wire.sse import EventSplitter
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 from typing import Protocol
 
-import msgspec
-
-from headrace.gateway.meter import BYTES_PER_OUTPUT_TOKEN, TAIL_BYTES, USAGE, Meter, Usage
+from headrace.gateway.meter import BYTES_PER_OUTPUT_TOKEN, TAIL_BYTES, Meter
+from headrace.gateway.usage import usage_of, usage_of_tail, usage_of_whole
 from headrace.wire.client import ProtocolError
 from headrace.wire.sse import EventSplitter
 
@@ -41,25 +40,6 @@ class Answer(Protocol):
     def end(self) -> bytes:
         """The engine has said all; what is left goes to the client. Raises WireError where that cannot be the end."""
         ...
-
-
-class UsageEvent(msgspec.Struct):
-    usage: Usage | None = None
-    choices: list[msgspec.Raw] = []
-
-
-_usage_event: msgspec.json.Decoder[UsageEvent] = msgspec.json.Decoder(UsageEvent)
-
-
-def usage_of(event: bytes) -> UsageEvent | None:
-    """The event's usage, where it has one."""
-    if USAGE.search(event) is None:
-        return None
-    try:
-        found = _usage_event.decode(event.strip().removeprefix(b"data:"))
-    except msgspec.DecodeError:
-        return None
-    return found if found.usage is not None else None
 
 
 def whole_events(splitter: EventSplitter, data: bytes) -> list[bytes]:
@@ -138,7 +118,10 @@ class RawBody:
 
     def end(self) -> bytes:
         """See Answer."""
-        meter = self._meter
-        if not (meter.take_whole(self._tail) if self._size == len(self._tail) else meter.take_tail(self._tail)):
+        meter, tail = self._meter, self._tail
+        usage = usage_of_whole(tail) if self._size == len(tail) else usage_of_tail(tail)
+        if usage is not None:
+            meter.take_usage(usage)
+        if not meter.exact:
             meter.output_tokens = round(self._size / BYTES_PER_OUTPUT_TOKEN)
         return b""
