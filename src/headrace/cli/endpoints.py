@@ -69,7 +69,7 @@ def create(
 
     One model: --model. Several: --entity for each, such as
 
-    headrace endpoints create chat --entity big=llama,max=2,traffic=80 --entity small=smol,traffic=20 --overload spill
+    headrace endpoints create assistant --entity big=llama,max=2,traffic=80 --entity small=smol,traffic=20
     """
     of_one = (model, model_version, min_chunks, max_chunks, minimum, maximum, scale_to_zero or None)
     words = _entities(entity, of_one)

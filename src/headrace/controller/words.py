@@ -18,7 +18,7 @@ def profiled(status: str, engine: str) -> str:
 
 
 def named(endpoint: str, config: Config, entity: Entity) -> str:
-    """``chat``, and ``chat/big`` where the endpoint serves others too."""
+    """``assistant``, and ``assistant/big`` where the endpoint serves others too."""
     return endpoint if len(config.entities) == 1 else f"{endpoint}/{entity.name}"
 
 
