@@ -71,13 +71,13 @@ def test_nothing_is_sent_to_a_replica_that_is(state: str) -> None:
     elif state == "gone":
         core.set_replicas(0, others)
     else:
-        core.block(0, "r0", 5.0)
+        core.replica_failed(0, "r0")
     for rid in "abcd":
         core.arrive(0, ask(rid))
     assert [d.replica for d in core.decide(0) if isinstance(d, Dispatch)] == ["r1", "r1"]
     if state == "blocked":
-        assert core.wake_at(0) == 5.0
-        assert [d.replica for d in core.decide(5.0) if isinstance(d, Dispatch)] == ["r0", "r0"]
+        assert core.wake_at(0) == 0.5
+        assert [d.replica for d in core.decide(0.5) if isinstance(d, Dispatch)] == ["r0"]
 
 
 def test_the_head_is_not_overtaken_by_smaller_requests_of_its_band() -> None:
@@ -221,13 +221,13 @@ def test_a_request_whose_replica_failed_goes_first_and_pays_once() -> None:
     for rid in "abc":
         core.arrive(0, ask(rid, 300, 100))
     assert dispatched(core.decide(0)) == ["a", "b"]
-    core.block(0, "r0", 60)
+    core.replica_failed(0, "r0")
     core.requeue(0, "a")
-    core.settle(1, "b", new=300, cached=0, out=100, outcome="ok")
-    (again,) = core.decide(1)
+    core.settle(0.4, "b", new=300, cached=0, out=100, outcome="ok")
+    (again,) = core.decide(0.4)
     assert (again.rid, again.replica) == ("a", "r1")  # type: ignore[union-attr]
-    observed = core.observe(1)
-    assert observed.limiter_debt == pytest.approx(800 - 200)
+    observed = core.observe(0.4)
+    assert observed.limiter_debt == pytest.approx(800 - 0.4 * 200)
     assert (observed.dispatched, observed.in_flight_work) == (2, 400)
     assert {replica.id: replica.failures for replica in observed.replicas} == {"r0": 1, "r1": 0}
 

@@ -20,11 +20,11 @@ from headrace.policy.counters import Counters
 from headrace.policy.deadlines import Deadlines
 from headrace.policy.limiter import Limiter
 from headrace.policy.prediction import OutputPrediction
-from headrace.policy.queueing import Band, FairQueue, Waiting
+from headrace.policy.queueing import Band, FairQueue
 from headrace.policy.refusal import SOONEST_RETRY_S, refuse, room_in, slot_in
+from headrace.policy.request import Request
 from headrace.policy.routing import Load, Replicas, ReplicaState
 from headrace.policy.terms import Ask, Dispatch, Observation, Outcome, Reason, Refuse, ReplicaObservation, Terms
-from headrace.policy.work import Weights
 
 __all__ = [
     "Ask",
@@ -44,22 +44,6 @@ NO_REPLICA_RETRY_S = 5.0
 bear."""
 
 
-class _Request(Waiting, kw_only=True, eq=False):
-    """A request from its arrival to its end. It is weighed by the terms under which it arrived."""
-
-    ask: Ask
-    weights: Weights
-    input_tokens: int
-    """Best known."""
-    range_had_room: bool = False
-    """The limiter would have come to it before its deadline, had a slot always been free."""
-    reserved: float = 0.0
-    """Charged for it so far, top-ups included; not zero in the queue only after the loss of its replica."""
-    output_tokens: int = 0
-    """Streamed so far."""
-    load: Load | None = None
-
-
 class EndpointCore:
     """See the module. ``now`` is in seconds on one monotonic clock and never goes back between calls."""
 
@@ -68,8 +52,8 @@ class EndpointCore:
         self._limiter = Limiter(terms.rate, terms.burst, now)
         self._unhindered = Limiter(terms.rate, terms.burst, now)
         """The limiter as it would be if a slot had always been free."""
-        self._queue: FairQueue[_Request] = FairQueue()
-        self._flights: dict[str, _Request] = {}
+        self._queue: FairQueue[Request] = FairQueue()
+        self._flights: dict[str, Request] = {}
         self._replicas = Replicas()
         self._prediction = OutputPrediction()
         self._deadlines = Deadlines(now)
@@ -91,12 +75,6 @@ class EndpointCore:
         """The replicas that are ready or draining. One that is gone from the list keeps its requests until settled."""
         self._replicas.update(replicas)
         self._deadlines.set_ready(now, bool(self._replicas.ready))
-
-    def block(self, now: float, replica: str, until: float) -> None:
-        """Send nothing to the replica before ``until``; ``now`` ends a block."""
-        load = self._replicas.get(replica)
-        if load is not None:
-            load.health.blocked_until = max(now, until)
 
     def replica_failed(self, now: float, replica: str) -> None:
         """A request found the replica unreachable, silent or broken: nothing is sent to it for a while (``health``)."""
@@ -129,7 +107,7 @@ class EndpointCore:
             raise ValueError(f"request {rid} waits or is in flight already")
         work = self._estimate(ask)
         self._counters.arrived(work, retry=ask.retry)
-        request = _Request(
+        request = Request(
             rid,
             ask.key,
             ask.band,
@@ -293,7 +271,7 @@ class EndpointCore:
         predicted = ask.predicted_output if ask.predicted_output < ask.max_output else ask.max_output
         return self.terms.weights.work(ask.input_tokens, 0, predicted)
 
-    def _admit(self, now: float, head: _Request) -> Load | None:
+    def _admit(self, now: float, head: Request) -> Load | None:
         """The replica that the head goes to, where it has a slot and room; the room is then reserved."""
         prefix = head.ask.prefix
         saving = 0.0 if prefix is None else head.weights.work(head.input_tokens, 0, 0)
@@ -305,7 +283,7 @@ class EndpointCore:
         self._counters.dispatched += 1
         return load
 
-    def _send(self, now: float, request: _Request, load: Load) -> Dispatch:
+    def _send(self, now: float, request: Request, load: Load) -> Dispatch:
         self._queue.serve(request)
         reserved = request.reserved = request.reserved or request.work
         request.load = load
@@ -314,7 +292,7 @@ class EndpointCore:
         self._flights[request.rid] = request
         return Dispatch(request.rid, load.id, reserved, now - request.arrived)
 
-    def _release(self, request: _Request, *, failed: bool) -> None:
+    def _release(self, request: Request, *, failed: bool) -> None:
         """Free the slot of a request that is no longer in flight."""
         self._in_flight_work = self._in_flight_work - request.reserved if self._flights else 0.0
         load, request.load = request.load, None
@@ -322,7 +300,7 @@ class EndpointCore:
             load.release(request.rid, request.reserved, failed=failed)
             self._replicas.forget(load)
 
-    def _give_back(self, now: float, request: _Request) -> None:
+    def _give_back(self, now: float, request: Request) -> None:
         """A request that waits again after the loss of its replica ends unserved: it is not to pay for that."""
         if request.reserved:
             self._limiter.refund(now, request.reserved)
@@ -335,7 +313,7 @@ class EndpointCore:
             return self._limiter.ready_in(now, work, ahead=self._queue.work) <= 0
         return not self._queue and self._limiter.has_room(now, work) and self._replicas.slot_at(now) == now
 
-    def _late_reason(self, now: float, request: _Request) -> Reason:
+    def _late_reason(self, now: float, request: Request) -> Reason:
         """Why a request was not served before its deadline; see the module."""
         if not self._replicas.ready:
             return self._deadlines.unready_reason(request.arrived)
@@ -345,7 +323,7 @@ class EndpointCore:
             return "deadline"  # the range had room for it once already
         return "deadline" if request.range_had_room else "rate"
 
-    def _refuse(self, now: float, request: _Request, reason: Reason) -> Refuse:
+    def _refuse(self, now: float, request: Request, reason: Reason) -> Refuse:
         """The answer to a request that is not waiting (any more)."""
         self._give_back(now, request)
         self._counters.rejected += 1

@@ -10,30 +10,16 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from typing import Generic, Literal, TypeVar
-
-import msgspec
+from typing import Generic, TypeVar
 
 from headrace.policy.places import Places
 from headrace.policy.virtual_counters import VirtualCounters
+from headrace.policy.waiting import Band, Waiting
 
-Band = Literal["priority", "default", "flex"]
+__all__ = ["BAND_WEIGHTS", "Band", "FairQueue", "Waiting"]
+
 BAND_WEIGHTS: dict[Band, float] = {"priority": 8.0, "default": 4.0, "flex": 1.0}
 """Shares of the work while all of them wait."""
-
-
-class Waiting(msgspec.Struct, eq=False):
-    """A request in the queue."""
-
-    rid: str
-    key: str
-    band: Band
-    work: float
-    """Reference tokens, estimated."""
-    arrived: float
-    """Seconds."""
-    weight: float = 1.0
-    """The key's share of its band."""
 
 
 E = TypeVar("E", bound=Waiting)
