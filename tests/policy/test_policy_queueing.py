@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -74,6 +74,7 @@ class Clients:
 steps = st.lists(st.tuples(st.sampled_from("sssfhl"), works, works), min_size=20, max_size=120)
 
 
+@settings(deadline=None)
 @given(weights, weights, weights, steps)
 def test_keys_that_always_wait_differ_by_no_more_than_one_request(
     weight_f: float, weight_g: float, weight_h: float, steps: list[tuple[str, float, float]]
@@ -92,6 +93,7 @@ def test_keys_that_always_wait_differ_by_no_more_than_one_request(
     assert max(leads) - min(leads) <= 2 * LARGEST / min(weight_f, weight_g) + ROUNDING
 
 
+@settings(deadline=None)
 @given(weights, weights, st.integers(1, 6), steps)
 def test_keys_that_always_wait_differ_by_no_more_than_what_is_in_flight_where_work_is_estimated(
     weight_f: float, weight_g: float, slots: int, steps: list[tuple[str, float, float]]
@@ -108,6 +110,7 @@ def test_keys_that_always_wait_differ_by_no_more_than_what_is_in_flight_where_wo
         assert abs(clients.lead()) <= bound
 
 
+@settings(deadline=None)
 @given(weights, weights, steps)
 def test_a_key_that_comes_and_goes_gets_no_more_than_one_that_always_waits(
     weight_f: float, weight_h: float, steps: list[tuple[str, float, float]]
@@ -126,6 +129,7 @@ def test_a_key_that_comes_and_goes_gets_no_more_than_one_that_always_waits(
         assert lead - lowest <= bound  # over every stretch that ends here
 
 
+@settings(deadline=None)
 @given(st.lists(works, min_size=200, max_size=200))
 def test_bands_that_always_wait_share_by_weight(sizes: list[float]) -> None:
     queue: FairQueue[Waiting] = FairQueue()

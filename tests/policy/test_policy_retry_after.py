@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from headrace.policy.endpoint import Ask, Band, Dispatch, EndpointCore, Refuse, ReplicaState, Terms
@@ -104,6 +104,7 @@ class Story:
         return refused
 
 
+@settings(deadline=None)
 @given(events, st.integers(1, 900))
 def test_a_retry_at_the_instant_is_admitted_and_one_a_millisecond_earlier_is_not(
     events: list[Event], tokens: int
@@ -120,6 +121,7 @@ def test_a_retry_at_the_instant_is_admitted_and_one_a_millisecond_earlier_is_not
         assert (other.ask("again", tokens) is None) == admitted
 
 
+@settings(deadline=None)
 @given(events, st.integers(1, 900), st.floats(0, 20))
 def test_where_some_of_what_waits_is_given_up_a_retry_at_the_instant_is_admitted_all_the_same(
     events: list[Event], tokens: int, deadline: float
@@ -135,6 +137,7 @@ def test_where_some_of_what_waits_is_given_up_a_retry_at_the_instant_is_admitted
     assert punctual.ask("again", tokens) is None
 
 
+@settings(deadline=None)
 @given(events, st.integers(1, 900), st.integers(1, 3))
 def test_where_slots_decide_the_instant_is_never_before_the_limiters_and_holds_with_slots_free(
     events: list[Event], tokens: int, slots: int
