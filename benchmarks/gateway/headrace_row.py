@@ -16,7 +16,7 @@ from process import Child, Failed
 from rows import MODEL, READY_S, SECRET, STREAMS, Place, Row
 
 from headrace import __version__
-from headrace.gateway.config import GatewayConfig
+from headrace.gateway.config import GatewayConfig, LimitsConfig
 from headrace.gateway.snapshot import (
     Ack,
     EndpointView,
@@ -63,6 +63,7 @@ class Headrace(Row):
             link_socket=str(folder / "link.sock"),
             journal_dir=str(folder),
             port=0,
+            limits=LimitsConfig(connections=STREAMS),
             drain_s=1.0,
         )
         self.child = Child(

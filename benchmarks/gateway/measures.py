@@ -39,7 +39,7 @@ class Effort:
 
 
 FULL = Effort()
-QUICK = Effort(requests=1000, short_streams=48, long_streams=12, turns=4, saturation_s=0.6)
+QUICK = Effort(requests=800, short_streams=32, long_streams=12, turns=4, saturation_s=0.4)
 SLOW = Effort(
     requests=80, short_streams=8, long_streams=4, users=2, turns=2, alone=15, saturation_users=16, stream_users=16
 )

@@ -17,13 +17,13 @@ INTERVAL_MS = 1000.0
 LEVELS = (10, 1000, 5000)
 EVENTS = 100_000
 """Of a stream: more than anybody waits for."""
-SETTLE_S = 30.0
+SETTLE_S = 20.0
 """For the streams of a level to have begun."""
 SETTLE_POLL_S = 0.2
 WATCH_S = 6.0
 """For the longest gap between the events of any stream, with all of them open; they are due each second."""
 WARM_REQUESTS, MANY_REQUESTS = 2000, 10_000
-MANY_S = 30.0
+MANY_S = 20.0
 """For a proxy that would take longer: the figure tells how many it did."""
 MANY_USERS = 8
 FILES_BESIDE = 300

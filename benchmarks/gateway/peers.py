@@ -46,7 +46,7 @@ class Script(Row):
 
 @dataclass
 class Peer(Row):
-    """A program of an environment of its own. ``{port}``, ``{metrics}``, ``{upstream}`` are filled in."""
+    """A program of an environment of its own. ``{port}``, ``{upstream}`` and so on are filled in."""
 
     name: str
     command: str
@@ -69,17 +69,18 @@ class Peer(Row):
         environments.prepare(self.name)
 
     async def start(self, place: Place) -> None:
-        ports = {"port": free_port(), "metrics": free_port(), "upstream": place.upstream_port}
+        port = free_port()
+        places = {"port": port, "metrics": free_port(), "upstream": place.upstream_port, "folder": place.folder}
         self.child = Child(
             [
                 environments.program(self.name, self.command),
-                *(argument.format(**ports, peers=PEERS) for argument in self.arguments),
+                *(argument.format(**places, peers=PEERS) for argument in self.arguments),
             ],
             log=place.folder / f"{self.name}.log",
-            env={name: value.format(**ports) for name, value in self.environment.items()},
+            env={name: value.format(**places) for name, value in self.environment.items()},
             cores=place.cores.proxy,
         )
-        self.target = Target(ports["port"], self.key, self.model)
+        self.target = Target(port, self.key, self.model)
         await answers(self.target, self.child)
 
 
@@ -154,6 +155,7 @@ LITELLM = Peer(
     environment={
         "LITELLM_MODE": "PRODUCTION",
         "LITELLM_LOG": "ERROR",
+        "REPEATED_STREAMING_CHUNK_LIMIT": "1000000",  # the upstream says the same all the time, on purpose
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "LITELLM_MASTER_KEY": LITELLM_KEY,
         "UPSTREAM": "http://127.0.0.1:{upstream}/v1",
@@ -167,11 +169,17 @@ RAY_SERVE = Peer(
     name="ray-serve",
     command="python",
     package="ray",
-    arguments=("{peers}/ray_serve_app.py", "{port}", "{upstream}"),
+    arguments=("{peers}/ray_serve_app.py", "{port}", "{upstream}", "{folder}"),
     environment={
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_HAPROXY_MAXCONN": str(STREAMS),
         "RAY_SERVE_HAPROXY_METRICS_PORT": "{metrics}",
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": "{folder}/haproxy.cfg",
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": "{folder}/admin.sock",
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": "{folder}/metrics.sock",
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": "{folder}",
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": "{folder}/server-state",
         "RAY_USAGE_STATS_ENABLED": "0",
     },
     slow=True,

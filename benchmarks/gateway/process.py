@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -18,6 +19,7 @@ import psutil
 from headrace.fleet.process import kill_group, spawn
 
 GRACE_S = 5.0
+PR_SET_CHILD_SUBREAPER = 36
 
 
 class Failed(Exception):
@@ -135,3 +137,17 @@ def rss_mb(pids: Sequence[int]) -> float:
         except psutil.NoSuchProcess:
             continue
     return total / 2**20
+
+
+@contextlib.contextmanager
+def nothing_left() -> Iterator[None]:
+    """What outlives the child that started it becomes a child of this process, and is ended at the end."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        yield
+    finally:
+        left = psutil.Process().children(recursive=True)
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(left, GRACE_S)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from measures import Figures
-from memory import LEVELS
+from memory import LEVELS, MANY_REQUESTS
 from pairs import Ratio, ratio
 
 FLOOR, OURS, RUST = "relay", "headrace", "vllm-router"
@@ -35,10 +35,8 @@ MEMORY = {
     "start_s": "start s",
     "rss_idle_mb": "idle MB",
     **{f"rss_{level}_mb": f"{level} streams MB" for level in LEVELS},
-    f"streams_open_{LEVELS[-1]}": f"of {LEVELS[-1]} open",
     "longest_gap_s": "longest gap s",
-    "requests_in_a_row": "requests",
-    "grown_by_them_mb": "grown by MB",
+    "grown_by_them_mb": f"grown by {MANY_REQUESTS:,} requests MB",
 }
 
 
@@ -112,10 +110,21 @@ def ratios_table(groups: Sequence[Rounds]) -> str:
 
 
 def memory_table(memory: dict[str, Figures]) -> str:
-    body = [
-        [row, *(number(figures[name]) if name in figures else "" for name in MEMORY)] for row, figures in memory.items()
-    ]
-    return markdown(["", *MEMORY.values()], body)
+    """With what was reached where it was less than asked for."""
+
+    def cell(figures: Figures, name: str) -> str:
+        if name not in figures:
+            return ""
+        for level in LEVELS:
+            if name == f"rss_{level}_mb" and figures[f"streams_open_{level}"] < level:
+                return f"{number(figures[name])} with {figures[f'streams_open_{level}']:.0f}"
+        if name == "grown_by_them_mb" and figures["requests_in_a_row"] < MANY_REQUESTS:
+            return f"{number(figures[name])} by {figures['requests_in_a_row']:,.0f}"
+        return number(figures[name])
+
+    return markdown(
+        ["", *MEMORY.values()], [[row, *(cell(each, name) for name in MEMORY)] for row, each in memory.items()]
+    )
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import platform
+import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
@@ -32,7 +33,7 @@ import report
 from headrace_row import Headrace
 from load import Load
 from measures import FULL, MEASURES, QUICK, SLOW, WARM_UP, Figures, Started
-from process import Failed
+from process import Failed, nothing_left
 from rows import HERE, Cores, Direct, Place, Relay, Row, Upstream, start
 
 from headrace import __version__
@@ -62,13 +63,15 @@ INTERVAL_MS = 2.0
 IDLE_S = 2.0
 ROUNDS = 6 if IS_QUICK else 10
 SLOW_ROUNDS = 6
+QUICK_MEMORY = ("relay", "headrace")
 
 
 def groups(rows: Sequence[str]) -> list[list[str]]:
     """Rows that run side by side. A slow one has rounds of its own: what it does when idle would disturb the rest."""
     slow = [name for name in rows if ROWS[name].slow]
     fast = [name for name in rows if name not in slow]
-    return ([fast] if fast else []) + [[*(name for name in REFERENCE if name in rows), name] for name in slow]
+    only_reference = slow and all(name in REFERENCE for name in fast)
+    return ([] if only_reference else [fast]) + [[*(name for name in REFERENCE if name in rows), name] for name in slow]
 
 
 @contextlib.asynccontextmanager
@@ -123,7 +126,7 @@ async def alone(names: Sequence[str], folder: Path, cores: Cores, failed: dict[s
     found: dict[str, Figures] = {}
     try:
         place = Place(folder, await upstream.start(folder, cores), cores)
-        for name in (name for name in names if name != Direct.name):
+        for name in (name for name in names if (name in QUICK_MEMORY if IS_QUICK else name != Direct.name)):
             try:
                 found[name] = await memory.memory(ROWS[name], place)
             except Failed as error:
@@ -144,6 +147,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rows", default=",".join(usual), help=f"of {', '.join(ROWS)}")
     parser.add_argument("--measure", default=",".join(PHASES), help=f"of {', '.join(PHASES)}")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="six are needed for intervals")
+    parser.add_argument("--results", type=Path, default=HERE / "results.json", help="written at the end")
     given = parser.parse_args()
     given.rows, given.measure = given.rows.split(","), given.measure.split(",")
     for name in (name for name in given.rows if name not in ROWS):
@@ -164,7 +168,10 @@ def prepare(names: Sequence[str], failed: dict[str, str]) -> list[str]:
 
 
 async def measure(given: argparse.Namespace, names: Sequence[str], failed: dict[str, str]) -> dict[str, Any]:
-    """Everything, as it is written to results.json."""
+    """Everything, as it is written to results.json. SIGTERM ends it as Ctrl-C does: in order."""
+    running_here = asyncio.current_task()
+    assert running_here is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running_here.cancel)
     cores, machine = Cores.of_this_machine(), this_machine()
     os.sched_setaffinity(0, cores.rest)
     memory.most_streams()
@@ -172,7 +179,7 @@ async def measure(given: argparse.Namespace, names: Sequence[str], failed: dict[
     held: dict[str, Figures] = {}
     wrong: dict[str, dict[str, int]] = {}
     measures = [name for name in given.measure if name in MEASURES]
-    with tempfile.TemporaryDirectory(prefix="hr-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="hr-") as folder:
         for index, group in enumerate(groups(names) if measures else []):
             place = Path(folder) / f"{index}"
             place.mkdir()
@@ -181,7 +188,7 @@ async def measure(given: argparse.Namespace, names: Sequence[str], failed: dict[
                 found.append(await rounds(started, measures, count))
                 wrong |= {one.row.name: dict(one.wrong) for one in started if one.wrong}
         if "memory" in given.measure:
-            place = Path(folder) / "memory"
+            place = Path(folder) / "m"
             place.mkdir()
             held = await alone([name for name in names if name not in failed], place, cores, failed)
     return {
@@ -225,10 +232,14 @@ def main() -> int:
         for name in [name for name in names if ROWS[name].opens_ports]:
             failed[name] = "it opens ports on all interfaces, and no network namespace can be made here"
             names.remove(name)
-    results = uvloop.run(measure(given, names, failed))
+    try:
+        with nothing_left():
+            results = uvloop.run(measure(given, names, failed))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return 130
     found = tell(results)
     results["goals"] = report.goals_told(found)
-    (HERE / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    given.results.write_text(json.dumps(results, indent=2) + "\n")
     return 0 if all(goal.met for goal in found) and not failed else 1
 
 

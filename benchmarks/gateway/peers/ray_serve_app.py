@@ -1,7 +1,7 @@
 """Ray Serve in front of the upstream. Serve has no reverse proxy of its own kind: its proxy hands requests to a
 deployment, and the deployment here forwards them with aiohttp, bytes as they arrive.
 
-``python ray_serve_app.py PORT UPSTREAM_PORT`` serves on that port until SIGTERM.
+``python ray_serve_app.py PORT UPSTREAM_PORT FOLDER`` serves on that port until SIGTERM; Ray writes into the folder.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ray.serve.schema import LoggingConfig
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-PORT, UPSTREAM_PORT = int(sys.argv[1]), int(sys.argv[2])
+PORT, UPSTREAM_PORT, FOLDER = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 QUIET = LoggingConfig(enable_access_log=False, log_level="ERROR")
 OBJECT_STORE_BYTES = 100 * 2**20
 
@@ -50,6 +50,7 @@ if __name__ == "__main__":
         log_to_driver=False,
         logging_level="ERROR",
         _node_ip_address="127.0.0.1",
+        _temp_dir=FOLDER,
     )
     serve.start(http_options={"host": "127.0.0.1", "port": PORT}, logging_config=QUIET)
     serve.run(Forward.bind(f"http://127.0.0.1:{UPSTREAM_PORT}"), name="forward", route_prefix="/", logging_config=QUIET)
