@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,8 @@ class ToyFleet:
         self.ready_at_once = False
         self.refuses: str | None = None
         """Why no replica can be started, where that is so."""
+        self.while_starting: Callable[[], object] = lambda: None
+        """What happens beside the next start, once."""
         self.started = 0
 
     def living(self) -> list[str]:
@@ -75,6 +77,8 @@ class ToyFleet:
         if self.refuses is not None:
             raise FleetError(self.refuses)
         assert self.room(model) > 0
+        meanwhile, self.while_starting = self.while_starting, lambda: None
+        meanwhile()
         self.started += 1
         self.seen[replica] = FleetReplica(
             id=replica, state="loading", url=None, secret="s", started_ms=self.clock.ms, labels=dict(labels or {})

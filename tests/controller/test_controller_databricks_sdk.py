@@ -14,11 +14,15 @@ from controller_world import CHUNK, World
 from databricks.sdk import WorkspaceClient
 from databricks.sdk.errors import BadRequest, NotFound, OperationFailed, PermissionDenied, ResourceAlreadyExists
 from databricks.sdk.service.serving import (
+    AiGatewayConfig,
     EndpointCoreConfigInput,
     EndpointStateConfigUpdate,
     EndpointStateReady,
     EndpointTag,
+    FallbackConfig,
+    Route,
     ServedEntityInput,
+    TrafficConfig,
 )
 
 from headrace.controller.keys import ALL_TIERS
@@ -94,6 +98,38 @@ async def test_create_wait_update_list_and_delete(http: Http) -> None:
     await call(lambda: endpoints.delete("a"))
     with pytest.raises(NotFound):
         await call(lambda: endpoints.get("a"))
+
+
+async def test_several_served_entities_with_traffic_and_fallback(http: Http) -> None:
+    w = await call(lambda: WorkspaceClient(host=http.url, token=http.key))
+    served = [
+        ServedEntityInput(
+            name=name, entity_name="toy", min_provisioned_throughput=CHUNK, max_provisioned_throughput=CHUNK
+        )
+        for name in ("big", "small")
+    ]
+    routes = [Route(80, "big"), Route(20, "small")]
+    with pytest.raises(BadRequest, match="traffic_config is missing"):
+        await call(
+            lambda: w.serving_endpoints.create("a", config=EndpointCoreConfigInput(name="a", served_entities=served))
+        )
+    asked = EndpointCoreConfigInput(name="a", served_entities=served, traffic_config=TrafficConfig(routes=routes))
+    gateway = AiGatewayConfig(fallback_config=FallbackConfig(enabled=True))
+    made = await call(lambda: w.serving_endpoints.create_and_wait("a", config=asked, ai_gateway=gateway))
+    assert made.config is not None and made.config.traffic_config is not None
+    told = [
+        (route.served_entity_name, route.served_model_name, route.traffic_percentage)
+        for route in made.config.traffic_config.routes or []
+    ]
+    assert told == [("big", "big", 80), ("small", "small", 20)]
+    assert made.ai_gateway is not None and made.ai_gateway.fallback_config == FallbackConfig(enabled=True)
+    other = TrafficConfig(routes=[Route(100, "small")])
+    changed = await call(
+        lambda: w.serving_endpoints.update_config_and_wait("a", served_entities=served, traffic_config=other)
+    )
+    assert changed.config is not None and changed.config.traffic_config is not None
+    assert [route.traffic_percentage for route in changed.config.traffic_config.routes or []] == [0, 100]
+    assert http.world.fleet.started == 2, "another split restarts nothing"
 
 
 async def test_a_minimum_of_zero_is_accepted_without_a_replica(http: Http) -> None:

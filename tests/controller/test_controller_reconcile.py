@@ -370,6 +370,34 @@ async def test_where_both_do_not_fit_the_new_model_takes_over_at_once(tmp_path: 
     assert (world.get("a").update, world.phases("a")) == ("NOT_UPDATING", ["ready"])
 
 
+async def test_a_config_that_is_proposed_during_a_start_is_not_taken_for_the_one_before(world: World) -> None:
+    await served(world, "a", 2, 2)
+    world.fleet.crash(world.fleet.living()[0])
+    await world.step(0.5)
+    world.update("a", 1, 2)
+    world.model(chunk=500)
+    world.fleet.while_starting = lambda: world.controller.endpoints.measured("a", "toy")
+    await world.step(2)
+    await world.step(1)
+    told = [event.message for event in world.controller.events.list(limit=1000) if event.kind == "config_active"]
+    assert told == ["config version 1 is active", "config version 3 is active"]
+    assert world.snapshot.endpoints[0].entities[0].chunk == 500
+
+
+async def test_an_endpoint_that_is_deleted_during_a_start_leaves_nothing_behind(world: World) -> None:
+    world.create("a", 1, 1)
+    world.create("b", 1, 1)
+    world.fleet.while_starting = lambda: (
+        world.controller.endpoints.delete("a"),
+        world.controller.endpoints.delete("b"),
+    )
+    await world.step()
+    assert world.fleet.started == 1
+    for _ in range(3):
+        await world.step(1)
+    assert (world.fleet.living(), world.controller.roster.all()) == ([], [])
+
+
 async def test_an_update_that_fails_leaves_what_serves(world: World) -> None:
     await served(world, "a", 1, 1)
     world.model("other")
