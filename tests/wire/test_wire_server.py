@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import tempfile
@@ -166,6 +167,29 @@ async def test_connections_beyond_the_limit_are_answered_503(serve: Serve, conne
     assert (await second.answer())[0] == 503
     first.send(GET)
     assert (await first.answer())[0] == 200
+
+
+async def test_those_turned_away_hold_no_place_and_a_crowd_of_them_is_not_told(serve: Serve, connect: Connect) -> None:
+    server = await serve(lambda exchange: exchange.respond(200), limits=Limits(connections=1))
+    first = await connect(server.port)
+    first.send(GET)
+    assert (await first.answer())[0] == 200
+    crowd = [await connect(server.port) for _ in range(300)]
+    told = 0
+    for peer in crowd:
+        with contextlib.suppress(ConnectionResetError):
+            told += (await peer.rest()).startswith(b"HTTP/1.1 503 ")
+    assert 200 < told < 300
+    assert server.connections == 1
+    first.close()
+    async with asyncio.timeout(2):
+        status = 503
+        while status == 503:
+            peer = await connect(server.port)
+            peer.send(GET)
+            with contextlib.suppress(ConnectionResetError, asyncio.IncompleteReadError):
+                status = (await peer.answer())[0]
+    assert status == 200
 
 
 async def test_a_client_that_leaves_while_it_waits_is_noticed_at_once(serve: Serve, connect: Connect) -> None:

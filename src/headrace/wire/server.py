@@ -25,6 +25,8 @@ OnError = Callable[[Exchange | None, int, str], tuple[list[Header], bytes]]
 
 BACKLOG = 2048
 """Connections that wait to be accepted."""
+TOLD_AT_ONCE = 256
+"""Connections beyond the limit that are being told that they are."""
 TLS_END_S = 5.0
 """For a client's part in the end of TLS."""
 
@@ -48,6 +50,7 @@ class Server:
         self._handler = handler
         self._listeners: list[asyncio.Server | TlsListener] = []
         self._connections: set[ServerConnection] = set()
+        self._turned_away: set[ServerConnection] = set()
         self._handshakes: dict[ServerConnection, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._drained = asyncio.Event()
@@ -141,7 +144,7 @@ class Server:
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
-        for connection in list(self._connections):
+        for connection in (*self._connections, *self._turned_away):
             connection.shut()
         tasks = (*self._tasks, *self._handshakes.values())
         for task in tasks:
@@ -155,13 +158,20 @@ class Server:
         return self._loop.time()
 
     def admits(self, connection: ServerConnection) -> bool:
-        """Count the connection in; False beyond the limit."""
+        """Count the connection in; False beyond the limit: it holds no place, and may be told so while it lasts."""
         self._handshakes.pop(connection, None)
-        self._connections.add(connection)
-        return self.connections <= self.limits.connections
+        room = self.connections < self.limits.connections
+        (self._connections if room else self._turned_away).add(connection)
+        return room
+
+    @property
+    def turns_away_in_silence(self) -> bool:
+        """So many that hold no place are being told so that more would be a load themselves."""
+        return len(self._turned_away) > TOLD_AT_ONCE
 
     def forget(self, connection: ServerConnection) -> None:
         self._connections.discard(connection)
+        self._turned_away.discard(connection)
         if self.draining:
             self._note_drained()
 
@@ -241,6 +251,6 @@ class Server:
 
     def _sweep(self) -> None:
         now = self._loop.time()
-        for connection in list(self._connections):
+        for connection in (*self._connections, *self._turned_away):
             connection.check_deadline(now)
         self._sweeper = self._loop.call_later(self._sweep_s, self._sweep)

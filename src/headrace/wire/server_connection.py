@@ -51,7 +51,10 @@ class ServerConnection(asyncio.Protocol):
         if sock is not None and sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio forgets it on inherited sockets
         if not self._server.admits(self):
-            self._refuse(BadRequest(503, f"more than {self._server.limits.connections} connections are open"))
+            if self._server.turns_away_in_silence:
+                self._transport.abort()
+            else:
+                self._refuse(BadRequest(503, f"more than {self._server.limits.connections} connections are open"))
             return
         self._enter("idle")
 
