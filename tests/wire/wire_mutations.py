@@ -33,11 +33,12 @@ def mutated(rng: random.Random, pool: list[bytes]) -> bytes:
     """One to three requests of the pool with a few changes."""
     data = b"".join(rng.choice(pool) for _ in range(rng.choice((1, 1, 1, 2, 3))))
     for _ in range(rng.choice((0, 1, 1, 2, 4))):
-        data = _change(rng, data)
+        data = change(rng, data)
     return data
 
 
-def _change(rng: random.Random, data: bytes) -> bytes:
+def change(rng: random.Random, data: bytes) -> bytes:
+    """One small change anywhere."""
     at = rng.randrange(len(data) + 1)
     match rng.randrange(6):
         case 0:  # insert

@@ -6,12 +6,9 @@ which it has read otherwise than the next reader will has been made a tool of so
 
 from __future__ import annotations
 
-import re
-
+from headrace.wire.chunked_body import SIZE_LINE, SIZE_LINE_BYTES, TRAILER_LINE
 from headrace.wire.errors import ProtocolError
 
-_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,12})([ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
-_SIZE_LINE_BYTES = 256
 _TRAILER_BYTES = 64 * 1024
 
 _sizes: dict[bytes, int] = {}
@@ -79,6 +76,8 @@ class ChunkedDecoder:
             elif line:
                 self._trailer_bytes += len(line)
                 self._check_trailer(self._trailer_bytes)
+                if not TRAILER_LINE.fullmatch(line):
+                    raise ProtocolError("malformed trailer in the answer's chunked coding")
             else:
                 self.complete = True
                 self.surplus = data[at:]
@@ -90,7 +89,7 @@ class ChunkedDecoder:
     def _hold(self, beginning: bytes) -> None:
         if self._state == "end" and beginning != b"\r":
             raise ProtocolError("a chunk of the answer's body does not end where it should")
-        if self._state == "size" and len(beginning) > _SIZE_LINE_BYTES:
+        if self._state == "size" and len(beginning) > SIZE_LINE_BYTES:
             raise ProtocolError("malformed size line in the answer's chunked coding")
         self._check_trailer(self._trailer_bytes + len(beginning))
         self._held = beginning
@@ -100,11 +99,11 @@ class ChunkedDecoder:
             raise ProtocolError(f"the trailer of the answer exceeds {_TRAILER_BYTES} bytes")
 
     def _size(self, line: bytes) -> int:
-        match = _SIZE_LINE.fullmatch(line)
-        if match is None or len(line) > _SIZE_LINE_BYTES:
+        match = SIZE_LINE.fullmatch(line)
+        if match is None or len(line) > SIZE_LINE_BYTES:
             raise ProtocolError("malformed size line in the answer's chunked coding")
         size = int(match[1], 16)
-        if match[2] is not None:
+        if len(match[1]) < len(line):
             self._plain = False  # an extension is between two neighbours, and goes no further
         elif size and len(_sizes) < _KNOWN_SIZES and len(line) < 9:
             _sizes[line] = size

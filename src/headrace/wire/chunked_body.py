@@ -1,4 +1,4 @@
-"""A body in chunked coding (RFC 9112 7.1) from bytes, without I/O. The coding's chunks are called pieces here."""
+"""A request's body in chunked coding (RFC 9112 7.1) from bytes, without I/O. The coding's chunks are called pieces here."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from headrace.wire.limits import BadRequest, Limits
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
-_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,12})(?:;%b(?:=(?:%b|%b))?)*" % (_TOKEN, _TOKEN, _QUOTED))
-"""Extensions are read as their grammar says, without blanks around them, and dropped."""
-_SIZE_LINE_BYTES = 256
-_TRAILER_LINE = re.compile(rb"%b:[\t\x20-\x7e\x80-\xff]*" % _TOKEN)
+SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,12})(?:;%b(?:=(?:%b|%b))?)*" % (_TOKEN, _TOKEN, _QUOTED))
+"""The size in hexadecimal, and extensions as their grammar says, without blanks around them."""
+SIZE_LINE_BYTES = 256
+TRAILER_LINE = re.compile(rb"%b:[\t\x20-\x7e\x80-\xff]*" % _TOKEN)
 _NO_TRAILERS = (b"content-length", b"transfer-encoding", b"host")
 """A reader that merges trailers into the head would take the message for another one."""
 _MAX_PIECES = 16384
@@ -50,7 +50,7 @@ class ChunkedBody:
                     if len(self._pieces) > _MAX_PIECES:
                         raise BadRequest(400, f"the body in chunked coding has more than {_MAX_PIECES} pieces")
                     at, self._left = end + 2, -1
-                line = _line(buffer, at, _SIZE_LINE_BYTES)
+                line = _line(buffer, at, SIZE_LINE_BYTES)
                 if line is None:
                     return None
                 at += len(line) + 2
@@ -67,7 +67,7 @@ class ChunkedBody:
             del buffer[:at]
 
     def _size_of(self, line: bytes) -> int:
-        match = _SIZE_LINE.fullmatch(line)
+        match = SIZE_LINE.fullmatch(line)
         if not match:
             raise BadRequest(400, "malformed size line in chunked coding")
         size = int(match[1], 16)
@@ -79,7 +79,7 @@ class ChunkedBody:
         self._trailer_bytes += len(line) + 2
         if self._trailer_bytes > self._limits.head_bytes:
             raise BadRequest(431, f"trailer fields exceed {self._limits.head_bytes} bytes")
-        if not _TRAILER_LINE.fullmatch(line) or line.partition(b":")[0].lower() in _NO_TRAILERS:
+        if not TRAILER_LINE.fullmatch(line) or line.partition(b":")[0].lower() in _NO_TRAILERS:
             raise BadRequest(400, "malformed trailer field, or one that may not be in a trailer")
 
 

@@ -153,8 +153,11 @@ class ClientConnection(asyncio.Protocol):
     def _read_head(self, transfer: Transfer, data: bytes) -> None:
         if self._buffer:
             data = self._buffer + data
-        while (end := data.find(b"\r\n\r\n") + 4) >= 4:
-            if end > _HEAD_BYTES:
+        while True:
+            if not _BEGINNING.startswith(data[: len(_BEGINNING)]):
+                raise ProtocolError("the answer is not HTTP/1.1")
+            end = data.find(b"\r\n\r\n") + 4
+            if end < 4 or end > _HEAD_BYTES:
                 break
             status = self._parse_head(transfer, data[:end])
             data = data[end:]
@@ -167,8 +170,6 @@ class ClientConnection(asyncio.Protocol):
                     self.data_received(data)
                 return
         self._buffer = data
-        if not _BEGINNING.startswith(data[: len(_BEGINNING)]):
-            raise ProtocolError("the answer is not HTTP/1.1")
         if len(data) > _HEAD_BYTES:
             raise ProtocolError(f"the head of the answer does not end within {_HEAD_BYTES} bytes")
 
@@ -181,17 +182,19 @@ class ClientConnection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             raise ProtocolError(f"the answer is not HTTP/1.1: {error}") from None
         status: int = parser.get_status_code()
-        if status < 200:
-            return status
+        if status < 100:
+            raise ProtocolError(f"the answer has the status {status}")
         length: bytes | None = None
         coding: bytes | None = None
         for name, value in head.fields:
             if name == b"content-length":
                 length = value
             elif name == b"transfer-encoding":
-                coding = value
+                coding = value if coding is None else b"two fields"
         if coding is not None and coding.lower() != b"chunked":
-            raise ProtocolError("the answer has a transfer coding other than chunked")
+            raise ProtocolError("the answer has a transfer coding other than chunked, or several")
+        if status < 200:
+            return status
         transfer.reuse = transfer.reuse and parser.should_keep_alive()
         if transfer.method == "HEAD" or status in (204, 304):
             self._phase = "idle"
