@@ -1,21 +1,28 @@
 # Two commands do everything on a fresh Debian or Ubuntu machine with Python 3.11+ and a C compiler:
 #   make serve   environment, packages, model, and a server with a real model behind it
 #   make test    environment, packages, model, and every check and test
+# make compile halves what the gateway costs; make pure goes back to plain Python.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 MODEL  := smollm2-135m-instruct
 
-.PHONY: serve test check format clean
+# The packages of the hot path: setup.py says which of their modules can be compiled.
+HOT    := src/headrace/policy src/headrace/wire src/headrace/gateway src/headrace/journal
+
+.PHONY: serve test check format compile pure fresh clean
 .DEFAULT_GOAL := serve
 
-serve: $(VENV)/.headrace-serve
+serve: $(VENV)/.headrace-serve fresh
 	@$(BIN)/headrace models pull $(MODEL)
 	@exec $(BIN)/headrace serve --first-endpoint smollm2=$(MODEL) $(ARGS)
 
-test: check
+# Everything as plain Python; then what is compiled, compiled.
+test: check pure
 	@$(BIN)/headrace models pull $(MODEL)
 	$(BIN)/pytest $(ARGS)
+	@$(MAKE) --no-print-directory compile
+	$(BIN)/pytest $(HOT:src/headrace/%=tests/%) $(ARGS)
 
 # Style, types and the directions of imports.
 check: $(VENV)/.headrace-test
@@ -28,8 +35,28 @@ format: $(VENV)/.headrace-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The hot path as machine code, in place: a request costs half as much. About a minute.
+compile: $(VENV)/.headrace-compiled
+
+$(VENV)/.headrace-compiled: $(VENV)/.headrace-test setup.py $(wildcard $(HOT:=/*.py))
+	HEADRACE_COMPILE=1 $(BIN)/python setup.py --quiet build_ext --inplace
+	@touch $@
+
+pure:
+	@find src -name '*.so' -delete
+	@rm -f $(VENV)/.headrace-compiled
+
+# Compiled modules that are older than their sources must not run.
+fresh:
+	@if [ -e $(VENV)/.headrace-compiled ] && \
+	  [ -n "$$(find $(HOT) setup.py -name '*.py' -newer $(VENV)/.headrace-compiled)" ]; then \
+	  echo "compiled modules are older than their sources and were removed; make compile builds them anew" >&2; \
+	  $(MAKE) --no-print-directory pure; fi
+
+bench-gateway: compile
+
 # make bench-NAME runs benchmarks/NAME; QUICK=1 keeps it under a minute.
-bench-%: $(VENV)/.headrace-test
+bench-%: $(VENV)/.headrace-test fresh
 	@$(BIN)/headrace models pull $(MODEL)
 	$(BIN)/python benchmarks/$*/run.py
 
@@ -47,5 +74,5 @@ $(VENV)/.headrace-test: $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,dev]'
 	@touch $@ $(VENV)/.headrace-serve
 
-clean:
+clean: pure
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -6,12 +6,21 @@ from pathlib import Path
 
 import pytest
 
+import headrace
 from headrace.engines.base import ModelSettings
 from headrace.models.pull import pull
 from headrace.models.registry import Registry
 from headrace.paths import DataDir
 
 MODEL = "smollm2-135m-instruct"
+
+
+def pytest_configure() -> None:
+    """Refuse to test compiled modules that are not what their sources say."""
+    for module in Path(headrace.__file__).parent.rglob("*.so"):
+        source = module.with_name(module.name.partition(".")[0] + ".py")
+        if source.exists() and source.stat().st_mtime > module.stat().st_mtime:
+            pytest.exit(f"{module} is older than its source: run 'make compile' or 'make pure'", returncode=3)
 
 
 @pytest.fixture

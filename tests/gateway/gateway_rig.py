@@ -343,6 +343,8 @@ class Answer:
     status: int
     headers: dict[str, str]
     body: bytes
+    complete: bool = True
+    """The body has come to its end, and not the connection before it."""
 
     @property
     def json(self) -> Any:
@@ -455,7 +457,9 @@ class RawClient:
         async with asyncio.timeout(WITHIN_S):
             if headers.get("transfer-encoding") == "chunked":
                 body = b""
-                while size := int(await self.reader.readline(), 16):
+                while size := int(await self.reader.readline() or b"-1", 16):
+                    if size < 0:
+                        return Answer(status, headers, body, complete=False)
                     body += await self.reader.readexactly(size)
                     await self.reader.readexactly(2)
                 await self.reader.readexactly(2)

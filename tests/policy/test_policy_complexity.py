@@ -19,6 +19,8 @@ from headrace.policy.endpoint import Ask, Dispatch, EndpointCore, ReplicaState, 
 from headrace.policy.queueing import BAND_WEIGHTS, Band, FairQueue, Waiting
 from headrace.policy.work import RAW_TOKENS
 
+pytestmark = pytest.mark.skipif(not str(endpoint.__file__).endswith(".py"), reason="machine code has no bytecodes")
+
 POLICY = str(Path(endpoint.__file__).parent)
 FEW, MANY = 20, 1000
 ROUNDS = 1000

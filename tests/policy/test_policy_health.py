@@ -74,3 +74,12 @@ def test_a_trusted_replica_has_nothing_to_end() -> None:
     assert not health.answered(1.0)
     health.ended("a")
     assert health.blocked_until == 0.0
+
+
+def test_a_replica_that_wasted_much_time_is_left_alone_for_as_long() -> None:
+    health = Health()
+    health.failed(0.0, at_least_s=20.0)
+    assert health.blocked_until == 20.0
+    health.sent("trial")
+    health.failed(40.0)
+    assert health.blocked_until == 55.0

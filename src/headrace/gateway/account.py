@@ -165,7 +165,7 @@ class Account:
             return
         self._streamed_at = now
         meter = self.meter
-        self.entity.core.stream(now, self.rid, meter.input_tokens, meter.output_tokens)
+        self.entity.stream(now, self.rid, meter.input_tokens, meter.output_tokens)
         if now - self._progressed_at >= PROGRESS_S:
             self._progressed_at = now
             self._outbox.note(

@@ -141,9 +141,14 @@ class LiveEntity:
         if self.core.replica_answered(monotonic(), replica.view.id):
             self.decide()
 
-    def failed(self, replica: Replica) -> None:
+    def failed(self, replica: Replica, at_least_s: float = 0.0) -> None:
         """It was unreachable, silent or broken: leave it alone for a while."""
-        self.core.replica_failed(monotonic(), replica.view.id)
+        self.core.replica_failed(monotonic(), replica.view.id, at_least_s)
+
+    def stream(self, now: float, rid: str, input_tokens: int | None, output_tokens: int) -> None:
+        """A stream has come this far."""
+        if self.core.stream(now, rid, input_tokens, output_tokens):
+            self.decide()
 
     def predicted_s(self, input_tokens: int, output_tokens: int) -> float:
         """Seconds that a replica with all its slots taken is predicted to need for this much of a request."""

@@ -51,8 +51,9 @@ class ApiError(Exception):
         param: str | None = None,
         retry_after_s: float | None = None,
         allow: str | None = None,
+        retry: bool = True,
     ) -> None:
-        """``allow``: the method that a 405 says is the right one."""
+        """``allow``: the method that a 405 says is the right one. ``retry`` False: asking again would do harm."""
         super().__init__(message)
         self.status = status
         self.message = message
@@ -60,6 +61,7 @@ class ApiError(Exception):
         self.param = param
         self.retry_after_s = retry_after_s
         self.allow = allow
+        self.retry = retry
 
     def fields(self) -> dict[str, object]:
         names = _names(self.status)
@@ -83,6 +85,8 @@ class ApiError(Exception):
         """``Retry-After`` in whole seconds, rounded up, and the exact ``retry-after-ms``, where that is known."""
         if self.allow is not None:
             return [(b"allow", self.allow.encode())]
+        if not self.retry:
+            return [(b"x-should-retry", b"false")]  # OpenAI's client would, for any 5xx
         if self.retry_after_s is None:
             return []
         milliseconds = max(1, math.ceil(self.retry_after_s * 1000))

@@ -103,6 +103,7 @@ class Flight:
         "_over",
         "_replica",
         "_said_at",
+        "_sent_at",
         "_started",
         "_streams",
         "_total_by",
@@ -143,7 +144,7 @@ class Flight:
         self._error_body = b""
         self._total_by = account.arrived + limits.total_s
         self._first_byte_by = self._total_by
-        self._said_at = account.arrived
+        self._sent_at = self._said_at = account.arrived
 
     def begin(self) -> None:
         """Answer the exchange, now or by and by."""
@@ -256,7 +257,8 @@ class Flight:
         streamed = self._streams or (traits.stream_upstream and call.shape is not Shape.EMBEDDING)
         # Where nothing is streamed, the first byte comes after the last token.
         predicted = self._entity.predicted_s(limits.input_estimate, 1 if streamed else limits.max_output)
-        self._first_byte_by = monotonic() + max(self._limits.first_byte_floor_s, FIRST_BYTE_FACTOR * predicted)
+        self._sent_at = monotonic()
+        self._first_byte_by = self._sent_at + max(self._limits.first_byte_floor_s, FIRST_BYTE_FACTOR * predicted)
         self._error_status, self._error_body = 0, b""
         meter = account.meter
         if not streamed:
@@ -398,15 +400,17 @@ class Flight:
         account, entity = self._account, self._entity
         self._losses += died
         if self._replica is not None:
-            entity.failed(self._replica)
+            # Each request that tries a replica which hangs wastes as long again: rather leave it alone for that time.
+            entity.failed(self._replica, at_least_s=self._waited_s() if late else 0.0)
         name = self._replica.view.id if self._replica is not None else "unknown"
         self._replica = None
         if self._losses > LOSSES_ALLOWED:
             if late:
-                self._fail(ApiError(504, f"two replicas gave no answer: {reason}; it is not sent again"), "timeout")
+                message = f"two replicas gave no answer: {reason}; it is not sent again"
+                self._fail(ApiError(504, message, retry=False), "timeout")
             else:
                 message = f"two replicas died under this request: {reason}; it is not sent again"
-                self._fail(ApiError(502, message), "engine_failed")
+                self._fail(ApiError(502, message, retry=False), "engine_failed")
             return
         log.warning(
             "replica lost before the first byte; the request waits for another",
@@ -415,6 +419,9 @@ class Flight:
         account.lost()
         self._waits = True
         entity.readmit(self, account.rid)
+
+    def _waited_s(self) -> float:
+        return self._first_byte_by - self._sent_at
 
     def _falls_back(self, error: ApiError, outcome: Outcome) -> bool:
         """Go on to the next entity, where the endpoint wants that, one is left, and the client has seen nothing."""
@@ -487,9 +494,8 @@ class Flight:
         if not exchange.started:
             exchange.respond(error.status, [*error.headers(), JSON], error.body(), fields=account.fields())
         elif self._streams:
-            exchange.keep_alive = False
             exchange.write(error.event())
-            exchange.finish()
+            exchange.break_off()
         else:
             exchange.abort()
         self._land()

@@ -15,6 +15,7 @@ import msgspec
 import uvloop
 
 from headrace import logs
+from headrace.gateway import flight
 from headrace.gateway.access import NO_LOG, AccessLog
 from headrace.gateway.app import App
 from headrace.gateway.config import GatewayConfig
@@ -122,7 +123,7 @@ async def serve(config: GatewayConfig) -> None:
     port = await gateway.start()
     sys.stdout.buffer.write(msgspec.json.encode({"state": "ready", "port": port}) + b"\n")
     sys.stdout.flush()
-    log.info("serving", extra={"fields": {"port": port}})
+    log.info("serving", extra={"fields": {"port": port, "compiled": not str(flight.__file__).endswith(".py")}})
     stop = asyncio.create_task(stopping.wait())
     await asyncio.wait((stop, asyncio.create_task(replaced.wait())), return_when=asyncio.FIRST_COMPLETED)
     if not stopping.is_set():

@@ -59,8 +59,8 @@ class Writer:
             self._fd = self._open(self._sequence)
         except OSError as error:
             raise JournalError(f"cannot open a journal in {folder}: {error.strerror or error}") from error
-        self._thread = threading.Thread(target=self._sync_loop, name="journal-sync", daemon=True)
-        self._thread.start()
+        self._syncer = threading.Thread(target=self._sync_loop, name="journal-sync", daemon=True)
+        self._syncer.start()
 
     def append(self, record: Record) -> None:
         """Hand one record to the kernel. Raises JournalError; the record is then not in the journal."""
@@ -99,7 +99,7 @@ class Writer:
             return
         self._closing.set()
         self._dirty.set()
-        self._thread.join()
+        self._syncer.join()
         os.close(self._fd)
 
     def _write_rest(self, line: bytes, written: int) -> None:

@@ -76,11 +76,11 @@ class EndpointCore:
         self._replicas.update(replicas)
         self._deadlines.set_ready(now, bool(self._replicas.ready))
 
-    def replica_failed(self, now: float, replica: str) -> None:
+    def replica_failed(self, now: float, replica: str, at_least_s: float = 0.0) -> None:
         """A request found the replica unreachable, silent or broken: nothing is sent to it for a while (``health``)."""
         load = self._replicas.get(replica)
         if load is not None:
-            load.health.failed(now)
+            load.health.failed(now, at_least_s)
 
     def replica_answered(self, now: float, replica: str) -> bool:
         """A request got its first byte from the replica. True where more may now be sent to it: ask ``decide``."""

@@ -28,12 +28,13 @@ class Health:
         self._trial: str | None = None
         """The request that it is tried with."""
 
-    def failed(self, now: float) -> None:
-        """A request found it unreachable, silent or broken."""
+    def failed(self, now: float, at_least_s: float = 0.0) -> None:
+        """A request found it unreachable, silent or broken; ``at_least_s`` bounds the block from below, also beyond
+        ``LONGEST_BLOCK_S``."""
         if self._trial is None and now < self.blocked_until:
             return
         self._trial = None
-        self._block_s = min(LONGEST_BLOCK_S, max(FIRST_BLOCK_S, 2 * self._block_s))
+        self._block_s = max(at_least_s, min(LONGEST_BLOCK_S, max(FIRST_BLOCK_S, 2 * self._block_s)))
         self.blocked_until = now + self._block_s
 
     def answered(self, now: float) -> bool:

@@ -126,11 +126,13 @@ class Exchange:
         self._finish()
 
     def abort(self) -> None:
-        """Close the connection at once: the only honest end of an answer that cannot be completed."""
-        if not self.finished:
-            self.keep_alive = False
-            self.finished = True
-            self._connection.abort_exchange(self)
+        """Close the connection at once, and drop what waits for the client."""
+        self._end(send_what_was_written=False)
+
+    def break_off(self) -> None:
+        """Close the connection once what was written has gone out, without the mark of a complete answer, so that the
+        client can tell that it is not."""
+        self._end(send_what_was_written=True)
 
     @property
     def congested(self) -> bool:
@@ -179,6 +181,13 @@ class Exchange:
         self._on_congestion = None
         if callback is not None:
             callback()
+
+    def _end(self, *, send_what_was_written: bool) -> None:
+        if not self.finished:
+            self.keep_alive = False
+            self.finished = True
+            self._on_client_gone = self._on_congestion = None
+            self._connection.end_exchange(self, send_what_was_written=send_what_was_written)
 
     def _write_head(self, status: int, fields: bytes, body: bytes) -> None:
         assert not self.started, "an exchange has one answer"

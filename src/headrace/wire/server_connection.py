@@ -129,12 +129,16 @@ class ServerConnection(asyncio.Protocol):
         if not self._advancing:
             self._go_on()
 
-    def abort_exchange(self, exchange: Exchange) -> None:
+    def end_exchange(self, exchange: Exchange, *, send_what_was_written: bool) -> None:
+        """Its answer stays incomplete, so the connection ends with it."""
         self._exchange = None
         if exchange.handler_over:
             self._server.exchange_over()
         if self._transport is not None:
-            self._transport.abort()
+            if send_what_was_written:
+                self._transport.close()
+            else:
+                self._transport.abort()
 
     # The server's side.
 
