@@ -1,4 +1,4 @@
-"""A request's body in chunked coding (RFC 9112 7.1) from bytes, without I/O. The coding's chunks are called pieces here."""
+"""A request body in chunked coding (RFC 9112 7.1) from bytes, without I/O. The chunks are called pieces here."""
 
 from __future__ import annotations
 
