@@ -6,7 +6,7 @@ which it has read otherwise than the next reader will has been made a tool of so
 
 from __future__ import annotations
 
-from headrace.wire.chunked_body import SIZE_LINE, SIZE_LINE_BYTES, TRAILER_LINE
+from headrace.wire.chunked_body import SIZE_LINE, SIZE_LINE_BYTES, is_trailer
 from headrace.wire.errors import ProtocolError
 
 _TRAILER_BYTES = 64 * 1024
@@ -76,7 +76,7 @@ class ChunkedDecoder:
             elif line:
                 self._trailer_bytes += len(line)
                 self._check_trailer(self._trailer_bytes)
-                if not TRAILER_LINE.fullmatch(line):
+                if not is_trailer(line):
                     raise ProtocolError("malformed trailer in the answer's chunked coding")
             else:
                 self.complete = True

@@ -11,11 +11,16 @@ _QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
 SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,12})(?:;%b(?:=(?:%b|%b))?)*" % (_TOKEN, _TOKEN, _QUOTED))
 """The size in hexadecimal, and extensions as their grammar says, without blanks around them."""
 SIZE_LINE_BYTES = 256
-TRAILER_LINE = re.compile(rb"%b:[\t\x20-\x7e\x80-\xff]*" % _TOKEN)
+_TRAILER_LINE = re.compile(rb"%b:[\t\x20-\x7e\x80-\xff]*" % _TOKEN)
 _NO_TRAILERS = (b"content-length", b"transfer-encoding", b"host")
 """A reader that merges trailers into the head would take the message for another one."""
 _MAX_PIECES = 16384
 """Of one body: one byte each would cost more CPU than the request."""
+
+
+def is_trailer(line: bytes) -> bool:
+    """Whether the line is a field that may be in a trailer."""
+    return _TRAILER_LINE.fullmatch(line) is not None and line.partition(b":")[0].lower() not in _NO_TRAILERS
 
 
 class ChunkedBody:
@@ -79,7 +84,7 @@ class ChunkedBody:
         self._trailer_bytes += len(line) + 2
         if self._trailer_bytes > self._limits.head_bytes:
             raise BadRequest(431, f"trailer fields exceed {self._limits.head_bytes} bytes")
-        if not TRAILER_LINE.fullmatch(line) or line.partition(b":")[0].lower() in _NO_TRAILERS:
+        if not is_trailer(line):
             raise BadRequest(400, "malformed trailer field, or one that may not be in a trailer")
 
 
