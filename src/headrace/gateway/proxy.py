@@ -7,6 +7,7 @@ import asyncio
 from headrace.gateway.errors import ApiError
 from headrace.wire.client import Client, ConnectFailed, Response, WireError
 from headrace.wire.exchange import ClientGone, Exchange
+from headrace.wire.message import Header
 
 BODILESS = (204, 304)
 
@@ -23,8 +24,7 @@ class Proxy:
         task = asyncio.current_task()
         assert task is not None
         exchange.on_client_gone(task.cancel)
-        headers = [header for header in request.headers if header[0] != b"x-request-id"]
-        headers.append((b"x-request-id", rid.encode()))
+        headers = _end_to_end(request.headers, rid)
         try:
             response = await self._client.request(request.method, request.target, headers, request.body)
             async with response:
@@ -50,10 +50,22 @@ class Proxy:
         await self._client.close()
 
 
+def _end_to_end(headers: list[Header], rid: str) -> list[Header]:
+    """Those that go further, with our request id.
+
+    Not what the sender says is for this connection (RFC 9110 7.6.1), and no expectation: it was met when the body came.
+    What always belongs to one connection, ``wire`` leaves out.
+    """
+    left_out = {b"x-request-id", b"expect"}
+    for name, value in headers:
+        if name == b"connection":
+            left_out.update(option.strip() for option in value.lower().split(b","))
+    return [*(header for header in headers if header[0] not in left_out), (b"x-request-id", rid.encode())]
+
+
 async def _pass_on(exchange: Exchange, response: Response, rid: str) -> int:
     head = exchange.request.method == "HEAD"
-    headers = [header for header in response.headers if header[0] != b"x-request-id"]
-    headers.append((b"x-request-id", rid.encode()))
+    headers = _end_to_end(response.headers, rid)
     length = response.header(b"content-length")
     if head or response.status in BODILESS:
         if length is not None:
