@@ -7,8 +7,10 @@ progress, its events as the embedded one sends them.
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import json
+import struct
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -89,6 +91,7 @@ class FakeEngine:
         self.traits = traits
         self.behave: Behaviour = answer("Hello", " world")
         self.bodies: list[dict[str, Any]] = []
+        self.raw_bodies: list[bytes] = []
         self.headers: list[dict[str, str]] = []
         self.paths: list[str] = []
         self.arrived = asyncio.Condition()
@@ -134,6 +137,7 @@ class FakeEngine:
         async with self.arrived:
             self._connections.add(exchange._connection)
             self.bodies.append(body)
+            self.raw_bodies.append(request.body)
             self.headers.append({name.decode(): value.decode() for name, value in request.headers})
             self.paths.append(request.target)
             self.arrived.notify_all()
@@ -247,6 +251,22 @@ def answer(*pieces: str, hold_after: int | None = None, die_after: int | None = 
             await stop_here(engine, exchange, said)
         exchange.write(b"".join(told.progress_end(body) if progress else told.end(body)))
         exchange.finish()
+
+    return behave
+
+
+def embed(vector: list[float], prompt_tokens: int) -> Behaviour:
+    """A vector for each input, in the form that was asked for."""
+
+    async def behave(engine: FakeEngine, exchange: Exchange, body: dict[str, Any]) -> None:
+        found = body["input"]
+        count = 1 if isinstance(found, str) or isinstance(found[0], int) else len(found)
+        packed = base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+        told = packed if body.get("encoding_format") == "base64" else vector
+        data = [{"object": "embedding", "index": index, "embedding": told} for index in range(count)]
+        counts = {"prompt_tokens": prompt_tokens, "total_tokens": prompt_tokens}
+        members = {"object": "list", "model": body["model"], "usage": counts, "data": data}
+        exchange.respond(200, [JSON], json.dumps(members).encode())
 
     return behave
 

@@ -42,6 +42,37 @@ def test_malformed_json_is_said_to_be_malformed(raw: bytes) -> None:
     assert "not valid JSON" in error.message
 
 
+@pytest.mark.parametrize("name", [b"model", b"user", b"x", b"\xff"])
+@pytest.mark.parametrize("text", [b'"\xff"', b'"\xed\xa0\x80"', b'["\xc3"]'])
+def test_a_body_that_is_not_utf8_is_no_json_wherever_that_is(name: bytes, text: bytes) -> None:
+    for member in (b'"messages":[{"role":"user","content":%b}]' % text, b'"messages":[],"%b":%b' % (name, text)):
+        error = error_of(b"{%b}" % member)
+        assert (error.status, error.code) == (400, "malformed_json")
+
+
+@pytest.mark.parametrize("depth", [10_000, 100_000])
+@pytest.mark.parametrize("member", ["messages", "x"])
+def test_a_body_that_is_nested_without_end_is_refused(depth: int, member: str) -> None:
+    error = error_of(b'{"%b":%b%b}' % (member.encode(), b"[" * depth, b"]" * depth))
+    assert (error.status, error.code) == (400, "malformed_json")
+    assert "nested too deeply" in error.message
+
+
+def test_a_depth_that_is_too_much_only_later_is_refused_all_the_same() -> None:
+    """How deep the decoder can go depends on how deep its caller is."""
+
+    def from_deeper(levels: int) -> bytes:
+        if levels:
+            return from_deeper(levels - 1)
+        return upstream_body(raw, body, Shape.COMPLETION, Limits(1, 1, 1), Traits(upstream_model="other"), "smollm2")
+
+    raw = b'{"model":"smollm2","prompt":"a","x":%b%b}' % (b"[" * 700, b"]" * 700)
+    body = parse(raw)
+    assert from_deeper(0)
+    with pytest.raises(ApiError, match="nested too deeply"):
+        from_deeper(300)
+
+
 @pytest.mark.parametrize(
     ("members", "expected"),
     [
@@ -133,11 +164,49 @@ def test_what_is_journaled_with_every_request_is_bounded(members: dict[str, Any]
         ({"prompt": {"text": "a"}}, Shape.COMPLETION),
         ({"prompt": ["a", "b"]}, Shape.COMPLETION),
         ({"prompt": [[1], [2]]}, Shape.COMPLETION),
+        ({}, Shape.EMBEDDING),
+        ({"input": None}, Shape.EMBEDDING),
+        ({"input": ""}, Shape.EMBEDDING),
+        ({"input": []}, Shape.EMBEDDING),
+        ({"input": ["a", ""]}, Shape.EMBEDDING),
+        ({"input": ["a", 1]}, Shape.EMBEDDING),
+        ({"input": [[1], []]}, Shape.EMBEDDING),
+        ({"input": [[["a"]]]}, Shape.EMBEDDING),
+        ({"input": {"text": "a"}}, Shape.EMBEDDING),
     ],
 )
 def test_a_missing_or_strange_input_is_refused(members: dict[str, Any], shape: Shape) -> None:
     error = error_of(encoded(temperature=0, **members), shape)
-    assert (error.status, error.param) == (400, "messages" if shape is Shape.CHAT else "prompt")
+    expected = {Shape.CHAT: "messages", Shape.COMPLETION: "prompt", Shape.EMBEDDING: "input"}
+    assert (error.status, error.param) == (400, expected[shape])
+
+
+@pytest.mark.parametrize(("name", "shape"), [("prompt", Shape.COMPLETION), ("input", Shape.EMBEDDING)])
+def test_a_number_beyond_all_numbers_is_refused(name: str, shape: Shape) -> None:
+    error = error_of(b'{"%b":[1,1e999]}' % name.encode(), shape)
+    assert (error.status, error.param) == (400, name)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("héllo", Prompt(text_bytes=6, tokens=None, at_least=1, longest=1)),
+        (["abc", "defg"], Prompt(text_bytes=7, tokens=None, at_least=2, longest=1)),
+        ([1, 2, 3], Prompt(text_bytes=0, tokens=3, at_least=3, longest=3)),
+        ([[1, 2, 3], [4, 5]], Prompt(text_bytes=0, tokens=5, at_least=5, longest=3)),
+        (["a" * 5120, [1, 2, 3]], Prompt(text_bytes=5120, tokens=None, at_least=23, longest=20)),
+    ],
+)
+def test_inputs_to_embed_are_counted_together_and_must_fit_each_by_itself(given: Any, expected: Prompt) -> None:
+    assert measure(parse(encoded(input=given)), Shape.EMBEDDING) == expected
+
+
+def test_many_inputs_together_may_exceed_the_context_and_none_of_them_may() -> None:
+    raw = encoded(input=[[1] * 4096] * 3, max_tokens=10**9)
+    assert limits_of(raw, Shape.EMBEDDING) == Limits(input_estimate=3 * 4096, max_output=0, max_tokens=0)
+    error = error_of(encoded(input=[[1], [1] * 4097]), Shape.EMBEDDING)
+    assert (error.code, error.param) == ("context_length_exceeded", "input")
+    assert "4097" in error.message
 
 
 @pytest.mark.parametrize("prompt", [[5, 6, 7], [[5, 6, 7]]])
@@ -217,6 +286,14 @@ def test_an_engine_that_must_be_streamed_always_is() -> None:
         assert members["stream"] is True
         assert members["return_progress"] is True
         assert members["stream_options"] == {"include_usage": True}
+
+
+def test_nothing_of_generation_is_added_to_a_request_for_embeddings() -> None:
+    raw = b'{"model":"smollm2", "input":["a", "b"], "encoding_format":"base64", "dimensions": 64, "stream":true}'
+    for traits in (Traits(), Traits(stream_upstream=True)):
+        assert sent(raw, traits, Shape.EMBEDDING)[0] == raw
+    renamed = sent(raw, Traits(upstream_model="org/real"), Shape.EMBEDDING)[1]
+    assert renamed == {**json.loads(raw), "model": "org/real"}
 
 
 @pytest.mark.parametrize(

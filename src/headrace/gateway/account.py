@@ -29,6 +29,7 @@ class Account:
 
     __slots__ = (
         "_call",
+        "_exact",
         "_in_flight",
         "_line",
         "_outbox",
@@ -39,6 +40,7 @@ class Account:
         "_sequence",
         "_streamed_at",
         "_work",
+        "_work_reserved",
         "arrived",
         "arrived_ms",
         "entity",
@@ -55,9 +57,13 @@ class Account:
         self._sequence = 0
         self._streamed_at = self._progressed_at = arrived
         self._queue_s = 0.0
-        self._predicted = 0
-        self._work = 0.0
-        """Reserved, then exact."""
+        self._predicted: int | None = None
+        """Output tokens; None until it has been weighed."""
+        self._work_reserved = 0.0
+        """Or, where it was refused, what would have been."""
+        self._work: float | None = None
+        """What was used, once it has ended."""
+        self._exact = False
         self._in_flight = False
         """It holds a slot in the core."""
         self._reserved = False
@@ -84,27 +90,33 @@ class Account:
         return fields + self._explained() if self._call.explain else fields
 
     def _explained(self) -> bytes:
-        """How the request was weighed and where it went. Work is reserved work until the exact one is known."""
-        return (
+        """How the request was weighed, where it went, and, where it has ended already, what it came to."""
+        if self._predicted is None:
+            return b""  # it can never be served, and was not weighed
+        lines = (
             f"x-headrace-input-tokens-estimate: {self.limits.input_estimate}\r\n"
             f"x-headrace-output-tokens-predicted: {self._predicted}\r\n"
-            f"x-headrace-work: {self._work:.1f}\r\n"
-            f"x-headrace-work-exact: {'true' if self._line.status and self.meter.exact else 'false'}\r\n"
-            f"x-headrace-queue-ms: {self._queue_s * 1000:.1f}\r\n"
+            f"x-headrace-work-reserved: {self._work_reserved:.3f}\r\n"
+            f"x-headrace-queue-ms: {_milliseconds(self._queue_s):.3f}\r\n"
             f"x-headrace-replica: {self._line.replica or 'none'}\r\n"
-        ).encode("latin-1", "replace")
+        )
+        if self._work is not None:
+            lines += (
+                f"x-headrace-work: {self._work:.3f}\r\nx-headrace-work-exact: {'true' if self._exact else 'false'}\r\n"
+            )
+        return lines.encode("latin-1", "replace")
 
     def ask(self) -> Ask:
         """The request as admission sees it."""
         call, limits, key = self._call, self.limits, self._call.key
-        self._predicted = self.entity.core.predict_output(key.id, limits.max_output)
+        predicted = self._predicted = self.entity.core.predict_output(key.id, limits.max_output)
         return Ask(
             rid=self.rid,
             key=key.id,
             band=call.band,
             input_tokens=limits.input_estimate,
             max_output=limits.max_output,
-            predicted_output=self._predicted,
+            predicted_output=predicted,
             retry=call.retry,
             prefix=call.prefix,
             weight=key.weight,
@@ -114,7 +126,7 @@ class Account:
         """The request goes to a replica. Raises JournalError: then it must not, and it has lost its slot."""
         self._in_flight = True
         self._queue_s = dispatch.queued_s
-        self._work = dispatch.work
+        self._work_reserved = dispatch.work
         self._line.replica = dispatch.replica
         if self._sequence:
             self.meter = Meter()
@@ -132,7 +144,7 @@ class Account:
             key=call.key.id,
             replica=dispatch.replica,
             band=call.band,
-            stream=call.body.streams,
+            stream=call.streams,
             input_estimate=self.limits.input_estimate,
             max_output=self.limits.max_output,
             work_reserved=dispatch.work,
@@ -193,6 +205,7 @@ class Account:
         meter = self.meter
         new, cached, out = self._used(outcome)
         self._work = work = self._release(new, cached, out, outcome)
+        self._exact = exact = meter.exact or not (new or cached or out)
         if meter.exact:
             self.entity.bytes_per_token[self._call.shape].learn(self._call.prompt.text_bytes, new + cached)
         first_byte_at = meter.first_byte_at
@@ -211,7 +224,7 @@ class Account:
                 input_tokens=new + cached,
                 cached_tokens=cached,
                 output_tokens=out,
-                exact=meter.exact or not (new or cached or out),
+                exact=exact,
                 work=work,
                 queue_ms=queue_ms,
                 ttft_ms=ttft_ms,
@@ -221,6 +234,7 @@ class Account:
 
     def refuse(self, refusal: Refuse) -> None:
         """Not served before its deadline. One that was reserved before it lost its replica is settled instead."""
+        self._queue_s, self._work_reserved = refusal.queued_s, refusal.work
         self._line.outcome = refusal.reason
         self._line.queue_ms = _milliseconds(refusal.queued_s)
         if self._reserved:

@@ -13,7 +13,7 @@ from headrace.gateway.endpoint import LiveEndpoint
 from headrace.gateway.entity import LiveEntity
 from headrace.gateway.errors import ApiError
 from headrace.gateway.prompt import Limits, Prompt, limits, measure
-from headrace.gateway.request import Body, Shape, check, parse, shape_of
+from headrace.gateway.request import Body, Shape, check, parse, shape_of, too_deep
 from headrace.gateway.snapshot import KeyView
 from headrace.policy.endpoint import Band
 from headrace.wire.message import Request
@@ -55,6 +55,11 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     explain: bool
     """The answer's headers tell how the request was weighed and where it went."""
 
+    @property
+    def streams(self) -> bool:
+        """The answer goes to the client as events."""
+        return self.body.streams and self.shape is not Shape.EMBEDDING
+
     def limits(self, entity: LiveEntity) -> Limits:
         """What this entity is asked for. Raises ApiError 400 for what can never fit there."""
         terms = entity.core.terms
@@ -79,6 +84,10 @@ def understand(request: Request, route: Route, key: KeyView, endpoints: Mapping[
     if endpoint is None:
         raise ApiError(404, f"no endpoint is named {name!r}", code="model_not_found", param="model")
     shape = route.shape or shape_of(body)
+    try:
+        prompt = measure(body, shape)
+    except RecursionError:
+        raise too_deep() from None
     retry = explain = False
     for field, value in request.headers:
         if field == b"x-stainless-retry-count":  # set by the OpenAI client from its second try on
@@ -92,7 +101,7 @@ def understand(request: Request, route: Route, key: KeyView, endpoints: Mapping[
         endpoint=endpoint,
         key=key,
         band=band,
-        prompt=measure(body, shape),
+        prompt=prompt,
         prefix=_prefix(body.messages if shape is Shape.CHAT else body.prompt),
         keep_usage=route.keep_usage or body.wants_usage,
         comments=route.comments,

@@ -125,7 +125,7 @@ class Flight:
         self._call = call
         self._limits = limits
         self._over: Callable[[Flight], None] | None = over
-        self._streams = call.body.stream is True and call.shape is not Shape.EMBEDDING
+        self._streams = call.streams
         self._entity: LiveEntity
         self._tried: list[LiveEntity] = []
         """Entities that have failed it."""
@@ -221,7 +221,7 @@ class Flight:
                 self._account.refuse(decision)
                 self._fail(error, "engine_failed", final=True)
         except ApiError as error:
-            self._fail(error, "engine_failed", final=True)
+            self._fail(error, "refused" if error.status == 400 else "engine_failed", final=True)
         except Exception:
             self._crash()
 
@@ -262,7 +262,7 @@ class Flight:
         self._error_status, self._error_body = 0, b""
         meter = account.meter
         if not streamed:
-            self._answer = RawBody(meter)
+            self._answer = RawBody(meter, generates=call.shape is not Shape.EMBEDDING)
         elif not traits.stream_upstream:
             self._answer = RawStream(meter, keep_usage=call.keep_usage)
         elif self._streams:
@@ -279,6 +279,7 @@ class Flight:
         if status != 200:
             self._error_status = status
             return
+        self._content_type, self._length = b"", None
         for name, value in headers:
             if name == b"content-type":
                 self._content_type = value
@@ -329,15 +330,21 @@ class Flight:
         self._started = True
         self._account.first_byte()
         self._entity.answered(cast(Replica, self._replica))
+        if self._exchange.started:  # by a comment
+            self._hold_back()
 
     def _start(self) -> None:
         """The head of an answer whose body follows in pieces."""
         exchange, account = self._exchange, self._account
         length = None if self._streams else self._length
         exchange.start(200, fields=account.fields() + self._type_fields(), length=length)
+        self._hold_back()
+
+    def _hold_back(self) -> None:
+        """A client that reads slowly slows the replica down."""
         transfer = self._transfer
         if transfer is not None:
-            exchange.on_congestion(transfer.pause, transfer.resume)
+            self._exchange.on_congestion(transfer.pause, transfer.resume)
 
     def _complete(self, answer: Answer, piece: bytes, framed: bytes | None, last: bool) -> None:
         """The end of a good answer, with its last piece."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from headrace.gateway.usage import Usage
 
 TAIL_BYTES = 64 * 1024
-"""Of an answer that is not streamed: where its usage is looked for."""
+HEAD_BYTES = 4 * 1024
+"""Of an answer that is not streamed: where its usage is looked for, at the end first."""
 
 BYTES_PER_OUTPUT_TOKEN = 4.0
 """For an engine that neither streams nor tells its usage."""

@@ -109,7 +109,7 @@ def _completion(raw: Raw) -> Prompt:
     try:
         prompt = msgspec.json.decode(raw, type=list[int])
     except msgspec.ValidationError:
-        prompt = _only_one(msgspec.json.decode(raw))
+        prompt = _only_one(_decoded(raw, "prompt"))
     if isinstance(prompt, str):
         size = len(prompt.encode())
         return Prompt(text_bytes=size, tokens=None, at_least=_at_least(size))
@@ -120,7 +120,7 @@ def _completion(raw: Raw) -> Prompt:
 
 def _embedding(raw: Raw) -> Prompt:
     """Text, token ids, or a list of either: each is embedded by itself."""
-    found: Any = msgspec.json.decode(raw)
+    found = _decoded(raw, "input")
     inputs = [found] if _is_input(found) else found
     if not isinstance(inputs, list) or not inputs or not all(map(_is_input, inputs)):
         raise ApiError(400, "'input' must be text, a list of token ids, or a list of either, none empty", param="input")
@@ -130,6 +130,13 @@ def _embedding(raw: Raw) -> Prompt:
     return Prompt(
         text_bytes=sum(texts), tokens=sum(tokens) if not texts else None, at_least=sum(sizes), longest=max(sizes)
     )
+
+
+def _decoded(raw: Raw, name: str) -> Any:
+    try:
+        return msgspec.json.decode(raw)
+    except msgspec.ValidationError as error:  # a number that is larger than any float
+        raise ApiError(400, f"{name!r} is not usable: {error}", param=name) from None
 
 
 def _is_input(value: Any) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Protocol
 
-from headrace.gateway.meter import BYTES_PER_OUTPUT_TOKEN, TAIL_BYTES, Meter
+from headrace.gateway.meter import BYTES_PER_OUTPUT_TOKEN, HEAD_BYTES, TAIL_BYTES, Meter
 from headrace.gateway.usage import usage_of, usage_of_tail, usage_of_whole
 from headrace.wire.client import ProtocolError
 from headrace.wire.sse import EventSplitter
@@ -101,27 +101,37 @@ class RawStream:
 class RawBody:
     """An answer that is not streamed."""
 
-    __slots__ = ("_meter", "_size", "_tail", "begun", "content_type", "done")
+    __slots__ = ("_generates", "_head", "_meter", "_size", "_tail", "begun", "content_type", "done")
 
-    def __init__(self, meter: Meter) -> None:
+    def __init__(self, meter: Meter, *, generates: bool = True) -> None:
+        """``generates`` False: its size says nothing of output tokens."""
         self.done = self.begun = False
         self.content_type: bytes | None = None
+        self._generates = generates
         self._meter = meter
+        self._head = b""
+        """Of an answer in several reads: some engines put the usage before a long list of embeddings."""
         self._tail = b""
         self._size = 0
 
     def feed(self, data: bytes) -> bytes:
         """See Answer."""
+        if not self._size:
+            self._tail = data
+        else:
+            if len(self._head) < HEAD_BYTES:
+                self._head = ((self._head or self._tail) + data)[:HEAD_BYTES]
+            self._tail = (self._tail + data)[-TAIL_BYTES:]
         self._size += len(data)
-        self._tail = (self._tail + data)[-TAIL_BYTES:] if self._tail else data
         return data
 
     def end(self) -> bytes:
         """See Answer."""
         meter, tail = self._meter, self._tail
-        usage = usage_of_whole(tail) if self._size == len(tail) else usage_of_tail(tail)
+        whole = self._size == len(tail)
+        usage = usage_of_whole(tail) if whole else usage_of_tail(tail) or usage_of_tail(self._head)
         if usage is not None:
             meter.take_usage(usage)
-        if not meter.exact:
+        if not meter.exact and self._generates:
             meter.output_tokens = round(self._size / BYTES_PER_OUTPUT_TOKEN)
         return b""

@@ -66,11 +66,20 @@ _decoder = msgspec.json.Decoder(Body)
 def parse(body: bytes) -> Body:
     """Raises ApiError 400 for a body that is not JSON, or where a field that matters has the wrong type."""
     try:
+        if not body.isascii():
+            body.decode()  # what the decoder skips it does not check
         return _decoder.decode(body)
     except msgspec.ValidationError as error:
         raise ApiError(400, f"invalid body: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ApiError(400, f"the body is not valid JSON: {error}", code="malformed_json") from None
+    except RecursionError:
+        raise too_deep() from None
+
+
+def too_deep() -> ApiError:
+    """For a body that the decoder cannot follow to its innermost value: about a thousand levels, by what calls it."""
+    return ApiError(400, "the body is nested too deeply", code="malformed_json")
 
 
 def check(body: Body) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import UNSET
 
 from headrace.gateway.prompt import Limits
-from headrace.gateway.request import Body, Shape
+from headrace.gateway.request import Body, Shape, too_deep
 from headrace.gateway.snapshot import Traits
 from headrace.gateway.splice import append, rewrite
 
@@ -16,7 +16,7 @@ OURS = ("client_request_id", "usage_context")
 
 
 def upstream_body(raw: bytes, body: Body, shape: Shape, limits: Limits, traits: Traits, endpoint: str) -> bytes:
-    """``raw`` for an engine with these traits."""
+    """``raw`` for an engine with these traits. Raises ApiError 400 where it cannot be taken apart."""
     members: dict[str, Any] = {}
     model = traits.upstream_model or endpoint
     if body.model != model:
@@ -25,7 +25,10 @@ def upstream_body(raw: bytes, body: Body, shape: Shape, limits: Limits, traits: 
         members.update(_generation(body, limits, traits))
     drop = [name for name in OURS if getattr(body, name) is not UNSET]
     if drop or any(body.has(name) for name in members):
-        return rewrite(raw, members, drop)
+        try:
+            return rewrite(raw, members, drop)
+        except RecursionError:
+            raise too_deep() from None
     return append(raw, members)
 
 
