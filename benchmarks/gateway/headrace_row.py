@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -15,6 +17,8 @@ from load import Target
 from process import Child, Failed
 from rows import MODEL, READY_S, SECRET, STREAMS, Place, Row
 
+import headrace
+import headrace.wire.exchange
 from headrace import __version__
 from headrace.gateway.config import GatewayConfig, LimitsConfig
 from headrace.gateway.snapshot import (
@@ -30,6 +34,9 @@ from headrace.gateway.snapshot import (
 )
 
 KEY = "hr-bench0002.a-key-that-asks-and-nothing-else"
+LAUNCHER = ("-m", "headrace.gateway.main")
+COMPILED = Path(headrace.wire.exchange.__file__).suffix == ".so"
+"""What runs here as ``headrace``."""
 CHUNK = 1e9
 """Reference tokens/s: no limit that this load could reach."""
 
@@ -37,20 +44,17 @@ CHUNK = 1e9
 class Headrace(Row):
     """``python -m headrace.gateway.main``, or another launcher of it."""
 
-    def __init__(
-        self,
-        name: str = "headrace",
-        launcher: tuple[str, ...] = ("-m", "headrace.gateway.main"),
-        settings: str = "keys, queue, limiter, journal, ticks and access log (to a file) on",
-    ) -> None:
+    def __init__(self, name: str, settings: str, *, launcher: Sequence[str] = LAUNCHER, plain: bool = False) -> None:
+        """``plain``: without what ``make compile`` has made."""
         self.name = name
         self.settings = settings
         self._launcher = launcher
+        self._plain = plain
         self._controller: asyncio.Server | None = None
 
     @property
     def version(self) -> str:
-        return f"headrace {__version__}"
+        return f"headrace {__version__}, {'compiled' if COMPILED and not self._plain else 'plain Python'}"
 
     async def start(self, place: Place) -> None:
         folder = place.folder / self.name
@@ -70,6 +74,7 @@ class Headrace(Row):
             [sys.executable, *self._launcher],
             stdin=msgspec.json.encode(config).decode(),
             log=folder / "gateway.log",
+            env={"PYTHONPATH": str(plain_copy(folder))} if self._plain else None,
             cores=place.cores.proxy,
         )
         ready = msgspec.json.decode(await self.child.line(READY_S))
@@ -83,6 +88,14 @@ class Headrace(Row):
         await super().stop()
         if self._controller is not None:
             self._controller.close()
+
+
+def plain_copy(folder: Path) -> Path:
+    """The package without its compiled modules, to be found before the installed one."""
+    package = Path(headrace.__file__).parent
+    copy = folder / "plain"
+    shutil.copytree(package, copy / package.name, ignore=shutil.ignore_patterns("*.so"))
+    return copy
 
 
 def snapshot(upstream_port: int) -> Snapshot:

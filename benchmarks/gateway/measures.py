@@ -13,6 +13,8 @@ from rows import Row
 
 SHORT, LONG = 22, 256
 """Events of a stream."""
+TURNS = 2
+"""Of each row in a round: what disturbs the machine for a second is to meet all of them."""
 KB = 1024
 
 Figures = dict[str, float]
@@ -21,16 +23,15 @@ Figures = dict[str, float]
 
 @dataclass(frozen=True)
 class Effort:
-    """How much of each measure one round takes."""
+    """How much of each measure one round takes of a row."""
 
     users: int = 8
     requests: int = 1500
     short_streams: int = 64
     long_streams: int = 16
-    turns: int = 8
-    """In which the rows are asked one at a time."""
+    alone_turns: int = 8
     alone: int = 40
-    """Requests of such a turn."""
+    """Requests of such a turn, one at a time."""
     alone_streams: int = 3
     """Streams of such a turn, for their first byte."""
     saturation_s: float = 1.0
@@ -39,13 +40,13 @@ class Effort:
 
 
 FULL = Effort()
-QUICK = Effort(requests=800, short_streams=32, long_streams=12, turns=4, saturation_s=0.4)
+QUICK = Effort(requests=800, short_streams=32, long_streams=12, alone_turns=4, saturation_s=0.4)
 SLOW = Effort(
-    requests=80, short_streams=8, long_streams=4, users=2, turns=2, alone=15, saturation_users=16, stream_users=16
+    requests=80, short_streams=8, long_streams=4, users=2, alone_turns=2, alone=15, saturation_users=16, stream_users=16
 )
 """For proxies that take milliseconds: two users, or the events of all streams would arrive faster than they can be
 passed on, several in one read, which would flatter them."""
-WARM_UP = Effort(requests=300, short_streams=16, long_streams=8, turns=1, alone=10, saturation_s=0.3)
+WARM_UP = Effort(requests=300, short_streams=16, long_streams=8, alone_turns=1, alone=10, saturation_s=0.3)
 
 
 @dataclass
@@ -68,28 +69,50 @@ class Started:
         return outcome
 
     async def cost(self, shape: Shape, requests: int, *, users: int) -> tuple[float, Outcome]:
-        """Processor seconds of the proxy for one of these requests, above what it takes when idle."""
+        """Processor seconds of the proxy for these requests, above what it takes when idle."""
         cpu, began = self.cpu_s(), time.perf_counter()
         outcome = await self.run(shape, users=users, requests=requests)
-        spent = self.cpu_s() - cpu - self.idle * (time.perf_counter() - began)
-        return spent / max(1, outcome.requests), outcome
+        return self.cpu_s() - cpu - self.idle * (time.perf_counter() - began), outcome
 
 
 Measure = Callable[[Sequence[Started]], Awaitable[dict[str, Figures]]]
 """Figures by row."""
 
 
+@dataclass
+class Spent:
+    """Over the turns of one round."""
+
+    cpu_s: float = 0.0
+    requests: int = 0
+    events: int = 0
+    reads: int = 0
+
+    @property
+    def request_us(self) -> float:
+        return self.cpu_s / max(1, self.requests) * 1e6
+
+
+async def in_turns(rows: Sequence[Started], shape: Shape, requests: Callable[[Effort], int]) -> dict[str, Spent]:
+    """So many requests of every proxy from users who each wait for their answer, a part of them each turn."""
+    proxies = [started for started in rows if started.row.child is not None]
+    spent = {started.row.name: Spent() for started in proxies}
+    for turn in range(TURNS):
+        for started in proxies if turn % 2 else proxies[::-1]:
+            effort, one = started.effort, spent[started.row.name]
+            cpu_s, outcome = await started.cost(shape, requests(effort) // TURNS, users=effort.users)
+            one.cpu_s += cpu_s
+            one.requests += outcome.requests
+            one.events += outcome.events
+            one.reads += outcome.reads
+    return spent
+
+
 async def request(rows: Sequence[Started]) -> dict[str, Figures]:
-    """Processor time of a request that is no stream, from users who each wait for their answer."""
-    figures: dict[str, Figures] = {}
-    for started in rows:
-        if started.row.child is None:
-            continue
-        effort = started.effort
-        small, _ = await started.cost(Shape(prompt_bytes=KB), effort.requests, users=effort.users)
-        large, _ = await started.cost(Shape(prompt_bytes=16 * KB), effort.requests // 2, users=effort.users)
-        figures[started.row.name] = {"request_us": small * 1e6, "request_16kb_us": large * 1e6}
-    return figures
+    """Processor time of a request that is no stream."""
+    small = await in_turns(rows, Shape(prompt_bytes=KB), lambda effort: effort.requests)
+    large = await in_turns(rows, Shape(prompt_bytes=16 * KB), lambda effort: effort.requests // 2)
+    return {name: {"request_us": small[name].request_us, "request_16kb_us": large[name].request_us} for name in small}
 
 
 async def event(rows: Sequence[Started]) -> dict[str, Figures]:
@@ -97,20 +120,17 @@ async def event(rows: Sequence[Started]) -> dict[str, Figures]:
 
     The upstream sends each as a write of its own; ``events_a_read`` tells whether they also arrived so.
     """
-    figures: dict[str, Figures] = {}
-    for started in rows:
-        if started.row.child is None:
-            continue
-        effort = started.effort
-        short, _ = await started.cost(Shape(SHORT), effort.short_streams, users=effort.users)
-        long, outcome = await started.cost(Shape(LONG), effort.long_streams, users=effort.users)
-        figures[started.row.name] = {
-            "stream_22_us": short * 1e6,
-            "stream_256_us": long * 1e6,
-            "event_us": (long - short) / (LONG - SHORT) * 1e6,
-            "events_a_read": outcome.events / max(1, outcome.reads),
+    short = await in_turns(rows, Shape(SHORT), lambda effort: effort.short_streams)
+    long = await in_turns(rows, Shape(LONG), lambda effort: effort.long_streams)
+    return {
+        name: {
+            "stream_22_us": short[name].request_us,
+            "stream_256_us": long[name].request_us,
+            "event_us": (long[name].request_us - short[name].request_us) / (LONG - SHORT),
+            "events_a_read": long[name].events / max(1, long[name].reads),
         }
-    return figures
+        for name in short
+    }
 
 
 async def latency(rows: Sequence[Started]) -> dict[str, Figures]:
@@ -118,12 +138,12 @@ async def latency(rows: Sequence[Started]) -> dict[str, Figures]:
     whole: dict[str, list[float]] = {started.row.name: [] for started in rows}
     first: dict[str, list[float]] = {started.row.name: [] for started in rows}
     spent: dict[str, list[float]] = {started.row.name: [] for started in rows}
-    for turn in range(max(started.effort.turns for started in rows)):
+    for turn in range(max(started.effort.alone_turns for started in rows)):
         for started in rows if turn % 2 else reversed(rows):
             name = started.row.name
             cpu_s, outcome = await started.cost(Shape(), started.effort.alone, users=1)
             whole[name] += outcome.latencies
-            spent[name].append(cpu_s)
+            spent[name].append(cpu_s / max(1, outcome.requests))
             outcome = await started.run(Shape(SHORT), users=1, requests=started.effort.alone_streams)
             first[name] += outcome.ttfbs
     figures: dict[str, Figures] = {}

@@ -41,9 +41,10 @@ async def memory(row: Row, place: Place) -> Figures:
     began = time.perf_counter()
     await start(row, place)
     assert row.child is not None, f"{row.name} has no process"
-    figures: Figures = {"start_s": time.perf_counter() - began}
     load = Load(row.target)
     try:
+        await load.run(Shape(), users=1, requests=1)
+        figures: Figures = {"start_s": time.perf_counter() - began}
         figures["rss_idle_mb"] = row.child.rss_mb()
         await load.run(Shape(), users=MANY_USERS, requests=WARM_REQUESTS, seconds=MANY_S)
         before = row.child.rss_mb()

@@ -92,7 +92,7 @@ def ratios_table(groups: Sequence[Rounds]) -> str:
     ]
     body = []
     for group in groups:
-        for row in group:
+        for row in (row for row in group if row != "direct"):
             found = [compared(group, row, name) for name in shown]
             if any(found):
                 body.append(

@@ -30,7 +30,7 @@ import isolation
 import memory
 import peers
 import report
-from headrace_row import Headrace
+from headrace_row import COMPILED, Headrace
 from load import Load
 from measures import FULL, MEASURES, QUICK, SLOW, WARM_UP, Figures, Started
 from process import Failed, nothing_left
@@ -45,8 +45,9 @@ ROWS: dict[str, Row] = {
     for row in (
         Direct(),
         Relay(),
-        Headrace(),
-        Headrace("unmetered", (str(HERE / "unmetered.py"),), settings="headrace with records made and dropped"),
+        Headrace("headrace", "keys, queue, limiter, journal, ticks and access log (to a file) on"),
+        Headrace("unmetered", "headrace with records made and dropped", launcher=(str(HERE / "unmetered.py"),)),
+        *([Headrace("plain", "headrace as plain Python, without make compile", plain=True)] if COMPILED else []),
         peers.HTTPTOOLS,
         peers.AIOHTTP,
         peers.VLLM_ROUTER,
