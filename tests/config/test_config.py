@@ -1,7 +1,9 @@
 """Where a setting comes from, and what is said when it cannot be used."""
 
+import re
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from headrace.config import ConfigError, load
@@ -82,3 +84,9 @@ def test_origins_come_as_a_list_with_commas_between_or_as_flags(tmp_path: Path) 
 def test_a_file_that_was_named_must_exist(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot read"):
         load({}, file=tmp_path / "none.toml", environment={})
+
+
+def test_the_documentation_tells_each_limit_and_its_default() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "reference" / "configuration.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) \|", text.split("## Limits")[1].split("\n## ")[0], re.MULTILINE)
+    assert {name: float(value) for name, value in rows} == msgspec.structs.asdict(LimitsConfig())

@@ -172,6 +172,32 @@ async def test_a_stream_waits_for_a_client_that_reads_byte_by_byte(tmp_path: Pat
             await engine.cancelled.wait()
 
 
+async def test_a_connection_takes_no_more_memory_than_the_reference_says(tmp_path: Path) -> None:
+    engine = FakeEngine("replica-0", RAW)
+    async with started(tmp_path, engine) as gateway:
+        large = request(chat_body(messages=[{"role": "user", "content": "x"}], grammar="g" * 4_100_000))
+        with socket.create_connection(("127.0.0.1", gateway.port)) as first:
+            first.sendall(large)
+            await engine.asked(1)
+        assert await ask(gateway) == 200
+        before = memory(gateway)
+        engine.behave = torrent
+        with contextlib.ExitStack() as stack:
+            for number in range(2):
+                deaf = stack.enter_context(socket.create_connection(("127.0.0.1", gateway.port)))
+                await asyncio.to_thread(deaf.sendall, large)
+                await engine.asked(3 + number)
+            async with asyncio.timeout(WITHIN_S):
+                await asyncio.gather(*(held_up(engine, number) for number in (2, 3)))
+            assert memory(gateway) - before < 2 * 10 * MIB
+
+
+async def held_up(engine: FakeEngine, number: int) -> None:
+    """Until the stream that answers this request has been stopped by its reader."""
+    while "written" not in engine.headers[number]:
+        await asyncio.wait((asyncio.create_task(engine.cancelled.wait()),), timeout=BETWEEN_S)
+
+
 async def test_a_client_that_reads_nothing_is_taken_as_gone(tmp_path: Path) -> None:
     engine = FakeEngine("replica-0", RAW)
     engine.behave = torrent
