@@ -152,6 +152,8 @@ async def test_embeddings_teach_nothing_of_how_long_answers_are() -> None:
 
 async def test_text_of_embeddings_is_estimated_apart_from_that_of_chats() -> None:
     async with rig(RAW) as r:
+        r.endpoint = endpoint_view(chunk=1e6)
+        await r.publish()
         r.engines[0].behave = embed([0.5], prompt_tokens=4000)
         for _ in range(20):
             await r.post("/v1/embeddings", {"model": "smollm2", "input": "x" * 4000})
