@@ -15,7 +15,7 @@ COMPILED = {
         "virtual_counters work"
     ),
     "wire": (
-        "chunked chunked_body client client_connection errors exchange limits message request_parser "
+        "chunked chunked_body client client_connection errors event_relay exchange limits message request_parser "
         "server_connection sse transfer"
     ),
     "gateway": "account app auth endpoint entity flight live meter relay replica splice upstream_body",

@@ -24,13 +24,14 @@ from headrace.gateway.engine_error import ERROR, REPLICA_DOWN, EngineError, engi
 from headrace.gateway.entity import LiveEntity
 from headrace.gateway.errors import ApiError
 from headrace.gateway.progress_stream import ProgressStream
-from headrace.gateway.relay import Answer, RawBody, RawStream
+from headrace.gateway.relay import USAGE_MARK, Answer, RawBody, RawStream
 from headrace.gateway.replica import Replica
 from headrace.gateway.request import Shape
 from headrace.gateway.upstream_body import upstream_body
 from headrace.journal.writer import JournalError
 from headrace.policy.endpoint import Dispatch, Outcome, Refuse
 from headrace.wire.client import ConnectFailed, Transfer, WireError
+from headrace.wire.event_relay import EventRelay
 from headrace.wire.exchange import Exchange
 from headrace.wire.message import Header, field_lines
 
@@ -101,6 +102,8 @@ class Flight:
         "_limits",
         "_losses",
         "_over",
+        "_passed",
+        "_relay",
         "_replica",
         "_said_at",
         "_sent_at",
@@ -136,6 +139,10 @@ class Flight:
         """That it was sent to, until its answer has ended."""
         self._transfer: Transfer | None = None
         self._answer: Answer | None = None
+        self._relay: EventRelay | None = None
+        """Takes most events past this object."""
+        self._passed: RawStream | None = None
+        """The answer that they are a part of."""
         self._started = False
         """The first piece of the answer has come."""
         self._length: int | None = None
@@ -168,6 +175,7 @@ class Flight:
                 message = f"the answer was not complete within {self._limits.total_s:g} s"
                 self._fail(ApiError(504, message, code="total_timeout"), "timeout")
             elif self._started:
+                self._count_passed()
                 self._account.advance(now)
             else:
                 if now >= self._first_byte_by and self._transfer is not None:
@@ -293,7 +301,10 @@ class Flight:
                 self._take_error(data, last)
                 return
             answer = cast(Answer, self._answer)
+            self._count_passed()
             piece = answer.feed(data) if data else data
+            if self._relay is not None and self._passed is not None:
+                self._relay.ready = self._passed.between
             if piece is not data:
                 framed = None
             if not self._started and (piece or answer.begun):
@@ -331,20 +342,31 @@ class Flight:
         self._account.first_byte()
         self._entity.answered(cast(Replica, self._replica))
         if self._exchange.started:  # by a comment
-            self._hold_back()
+            self._join()
 
     def _start(self) -> None:
         """The head of an answer whose body follows in pieces."""
         exchange, account = self._exchange, self._account
         length = None if self._streams else self._length
         exchange.start(200, fields=account.fields() + self._type_fields(), length=length)
-        self._hold_back()
+        self._join()
 
-    def _hold_back(self) -> None:
-        """A client that reads slowly slows the replica down."""
-        transfer = self._transfer
-        if transfer is not None:
-            self._exchange.on_congestion(transfer.pause, transfer.resume)
+    def _join(self) -> None:
+        """The answer flows: a client that reads slowly slows the replica down, and most events go past this object."""
+        exchange, transfer, answer = self._exchange, self._transfer, self._answer
+        if transfer is None:
+            return
+        exchange.on_congestion(transfer.pause, transfer.resume)
+        if isinstance(answer, RawStream):
+            self._passed = answer
+            self._relay = transfer.relay = exchange.relay(USAGE_MARK)
+
+    def _count_passed(self) -> None:
+        """Events that have gone past this object belong to its account."""
+        relay = self._relay
+        if relay is not None and relay.events:
+            self._account.meter.output_tokens += relay.events
+            relay.events = 0
 
     def _complete(self, answer: Answer, piece: bytes, framed: bytes | None, last: bool) -> None:
         """The end of a good answer, with its last piece."""
@@ -512,6 +534,7 @@ class Flight:
         transfer, self._transfer = self._transfer, None
         if transfer is not None:
             transfer.cancel()
+            self._count_passed()
 
     def _land(self) -> None:
         over, self._over = self._over, None
@@ -526,5 +549,6 @@ def _read_rest(transfer: Transfer) -> None:
         transfer.cancel()
         return
     transfer.reader = Rest()
+    transfer.relay = None
     transfer.resume()
     asyncio.get_running_loop().call_later(REST_S, transfer.cancel)

@@ -17,6 +17,9 @@ from headrace.wire.sse import EventSplitter
 LARGEST_EVENT_BYTES = 1024 * 1024
 """An engine that sends more without a border is not sending events."""
 
+USAGE_MARK = b'"usage"'
+"""An event without it has no usage in it."""
+
 DONE = re.compile(rb"data: ?\[DONE\]\s*\Z")
 
 
@@ -63,10 +66,15 @@ class RawStream:
         self._splitter: EventSplitter | None = None
         """There is one while an event is not complete."""
 
+    @property
+    def between(self) -> bool:
+        """No event is begun and not complete, so that whole ones may go past this (``wire.event_relay``)."""
+        return self._splitter is None
+
     def feed(self, data: bytes) -> bytes:
         """See Answer."""
         # Whole events of JSON, none of them the last or one with the usage: nearly every read.
-        if self._splitter is None and data.endswith(b"}\n\n") and b'"usage"' not in data:
+        if self._splitter is None and data.endswith(b"}\n\n") and USAGE_MARK not in data:
             self._meter.output_tokens += data.count(b"\n\n")
             return data
         return self._feed(data)

@@ -11,9 +11,9 @@ from headrace.wire.errors import ProtocolError
 
 _TRAILER_BYTES = 64 * 1024
 
-_sizes: dict[bytes, int] = {}
+KNOWN_SIZES: dict[bytes, int] = {}
 """Size lines that were read before: events of one stream differ little in size."""
-_KNOWN_SIZES = 4096
+_MOST_KNOWN = 4096
 
 
 class ChunkedDecoder:
@@ -35,11 +35,16 @@ class ChunkedDecoder:
         """No size line of this read had an extension."""
         self._trailer_bytes = 0
 
+    @property
+    def at_border(self) -> bool:
+        """Between two chunks: the next read begins with a size line."""
+        return self._state == "size" and not self._held
+
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
         """The body's bytes in a read; and the same as they came, where they are whole chunks. Raises ProtocolError."""
         end = data.find(b"\r\n", 0, 12)
         if self._state == "size" and not self._held:
-            size = _sizes.get(data[:end])
+            size = KNOWN_SIZES.get(data[:end])
             if size is not None and len(data) == end + size + 4 and data.endswith(b"\r\n"):
                 return data[end + 2 : -2], data  # one event in one read: nearly always so
         return self._feed(data)
@@ -105,6 +110,6 @@ class ChunkedDecoder:
         size = int(match[1], 16)
         if len(match[1]) < len(line):
             self._plain = False  # an extension is between two neighbours, and goes no further
-        elif size and len(_sizes) < _KNOWN_SIZES and len(line) < 9:
-            _sizes[line] = size
+        elif size and len(KNOWN_SIZES) < _MOST_KNOWN and len(line) < 9:
+            KNOWN_SIZES[line] = size
         return size

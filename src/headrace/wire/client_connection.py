@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import httptools
 
-from headrace.wire.chunked import ChunkedDecoder
+from headrace.wire.chunked import KNOWN_SIZES, ChunkedDecoder
 from headrace.wire.errors import ConnectionLost, ProtocolError, StaleConnection, WireError
+from headrace.wire.event_relay import EventRelay
 from headrace.wire.message import Header
 from headrace.wire.transfer import Transfer
 
@@ -43,6 +44,7 @@ class ClientConnection(asyncio.Protocol):
         "_buffer",
         "_chunked",
         "_client",
+        "_fast",
         "_left",
         "_loop",
         "_paused",
@@ -63,6 +65,7 @@ class ClientConnection(asyncio.Protocol):
         self._buffer = b""  # of a head that is not complete
         self._left = 0  # of a body whose length was announced
         self._chunked: ChunkedDecoder | None = None
+        self._fast: EventRelay | None = None  # where the next read may go past the reader
         self._reused = False  # it has carried an answer before this request
         self._paused = False
         self._sent_at = 0.0
@@ -86,7 +89,7 @@ class ClientConnection(asyncio.Protocol):
     def abandon(self, transfer: Transfer) -> None:
         """Nobody reads this answer any more."""
         if self._transfer is transfer:
-            self._transfer = None
+            self._transfer = self._fast = None
             self.close()
 
     def pause(self, transfer: Transfer) -> None:
@@ -111,6 +114,20 @@ class ClientConnection(asyncio.Protocol):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def data_received(self, data: bytes) -> None:
+        fast = self._fast
+        if fast is not None:
+            # One chunk, of whole events of JSON, none of them marked: nearly every read of a stream.
+            end = data.find(b"\r\n", 0, 12)
+            size = KNOWN_SIZES.get(data[:end])
+            if (
+                size is not None
+                and len(data) == end + size + 4
+                and data.endswith(b"}\n\n\r\n")
+                and fast.mark not in data
+            ):
+                fast.events += data.count(b"\n\n")
+                fast.write(data)
+                return
         transfer = self._transfer
         if transfer is None:
             self.close()  # bytes that nobody asked for, or not any more
@@ -121,8 +138,11 @@ class ClientConnection(asyncio.Protocol):
                 body, framed = chunked.feed(data)
                 if chunked.complete:
                     self._complete(transfer, body, framed, clean=not chunked.surplus)
-                elif body:
-                    transfer.reader.body(body, framed, False)
+                else:
+                    if body:
+                        transfer.reader.body(body, framed, False)
+                    relay = transfer.relay
+                    self._fast = relay if relay is not None and relay.ready and chunked.at_border else None
             elif self._phase == "head":
                 self._read_head(transfer, data)
             else:
@@ -228,7 +248,7 @@ class ClientConnection(asyncio.Protocol):
         """
         if self._transfer is not transfer:
             return  # its reader has cancelled it
-        self._transfer = None
+        self._transfer = self._fast = None
         self._phase = "idle"
         self._chunked = None
         self._unpause()
@@ -247,6 +267,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _fail(self, error: WireError) -> None:
         transfer, self._transfer = self._transfer, None
+        self._fast = None
         self.close()
         if transfer is not None:
             transfer.lost(error)

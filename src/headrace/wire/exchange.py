@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from headrace.wire.event_relay import EventRelay
 from headrace.wire.message import Header, Request, date_line, field_lines, first, status_line
 
 if TYPE_CHECKING:
@@ -112,6 +113,12 @@ class Exchange:
             self._left -= len(data)
         if self.request.method != "HEAD":
             self._connection.write(data)
+
+    def relay(self, mark: bytes) -> EventRelay | None:
+        """A way for events past this object, between ``start`` and ``finish``; None where the answer is not chunked."""
+        if not self._chunked or self.finished or self.request.method == "HEAD":
+            return None
+        return EventRelay(self._connection.write, mark)
 
     def finish(self) -> None:
         """The answer is complete. An answer shorter than announced is cut off so that the client notices."""

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from headrace.wire.errors import ConnectFailed, ConnectionLost, StaleConnection, WireError
+from headrace.wire.event_relay import EventRelay
 from headrace.wire.message import Header
 
 if TYPE_CHECKING:
@@ -38,11 +39,13 @@ class Reader(Protocol):
 class Transfer:
     """Made by ``Client.send``."""
 
-    __slots__ = ("_client", "_connecting", "_connection", "_payload", "_retried", "method", "reader", "reuse")
+    __slots__ = ("_client", "_connecting", "_connection", "_payload", "_retried", "method", "reader", "relay", "reuse")
 
     def __init__(self, client: Client, method: str, payload: bytes, reader: Reader, *, reuse: bool) -> None:
         self.method = method
         self.reader = reader
+        self.relay: EventRelay | None = None
+        """Takes the events that the reader need not see, once there is one."""
         self.reuse = reuse
         """The connection may carry another request after this one."""
         self._client = client
