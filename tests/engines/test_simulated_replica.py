@@ -197,8 +197,8 @@ async def test_an_input_beyond_the_context_is_openais_error(client: openai.Async
 
 
 async def test_another_path_is_404(fast: Process) -> None:
-    status, answer = await post(fast, b"{}", "/v1/embeddings")
-    assert status == 404 and "/v1/embeddings" in answer["error"]["message"]
+    status, answer = await post(fast, b"{}", "/v1/audio/speech")
+    assert status == 404 and "/v1/audio/speech" in answer["error"]["message"]
 
 
 async def test_a_client_that_leaves_frees_its_slot(start: Start) -> None:

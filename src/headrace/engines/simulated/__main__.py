@@ -20,6 +20,7 @@ from headrace.engines.base import EngineError, ReplicaReport, ReplicaSpec
 from headrace.engines.simulated.api import Api, Simulation, error_body
 from headrace.engines.simulated.arguments import Arguments, arguments
 from headrace.engines.simulated.batching import BatchingCore
+from headrace.engines.simulated.embedding import Embeddings
 from headrace.engines.simulated.live import LiveBatch
 from headrace.engines.simulated.null import NullAnswers
 from headrace.wire.limits import Limits
@@ -54,10 +55,11 @@ async def serve(spec: ReplicaSpec, args: Arguments, started: float) -> None:
     except TimeoutError:
         pass  # loaded
     if args.iteration is None or args.null:
-        api = Api(spec, args, NullAnswers(spec.model.name, args).generate)
+        api = Api(spec, args, NullAnswers(spec.model.name, args).generate, Embeddings(spec, args).embed)
     else:
         core = BatchingCore(args.iteration, spec.model.slots, prefix_cache=args.prefix_cache and spec.cache_prompts)
-        api = Api(spec, args, Simulation(spec, args, LiveBatch(core)).generate)
+        batch = LiveBatch(core)
+        api = Api(spec, args, Simulation(spec, args, batch).generate, Embeddings(spec, args, batch).embed)
     limits = Limits(connections=max(Limits().connections, 2 * spec.model.slots))
     server = Server(api.handle, limits=limits, on_error=error_body)
     await server.listen(port=0)

@@ -23,14 +23,16 @@ STREAM: list[Header] = [(b"content-type", b"text/event-stream"), (b"cache-contro
 
 Generate = Callable[[Exchange, bool], None]
 """Answers a request of (exchange, chat)."""
+Embed = Callable[[Exchange], None]
 
 
 class Api:
     """Routes and the secret; ``handle`` is a ``wire`` handler that answers at once or by callbacks."""
 
-    def __init__(self, spec: ReplicaSpec, args: Arguments, generate: Generate) -> None:
+    def __init__(self, spec: ReplicaSpec, args: Arguments, generate: Generate, embed: Embed) -> None:
         self._authorization = f"Bearer {spec.secret}".encode()
         self._generate = generate
+        self._embed = embed
         model = {
             "id": answers.model_name(spec.model.name),
             "object": "model",
@@ -52,9 +54,16 @@ class Api:
             exchange.respond(200, JSON, self._models)
         elif method == "POST" and path in ("/v1/chat/completions", "/v1/completions"):
             self._generate(exchange, path == "/v1/chat/completions")
+        elif (method, path) == ("POST", "/v1/embeddings"):
+            self._embed(exchange)
         else:
             message = f"the simulated engine does not serve {method} {path}"
             exchange.respond(404, JSON, answers.error(message, "not_found_error", code="not_found"))
+
+
+def refuse(exchange: Exchange, rejected: Rejected) -> None:
+    body = answers.error(str(rejected), "invalid_request_error", rejected.param, rejected.code)
+    exchange.respond(400, JSON, body)
 
 
 def error_body(exchange: Exchange | None, status: int, reason: str) -> tuple[list[Header], bytes]:
@@ -83,8 +92,7 @@ class Simulation:
                 vocabulary=self._args.vocabulary,
             )
         except Rejected as rejected:
-            kind = "invalid_request_error"
-            exchange.respond(400, JSON, answers.error(str(rejected), kind, rejected.param, rejected.code))
+            refuse(exchange, rejected)
             return
         id = f"sim-{self._spec.replica}-{next(self._numbers)}"
         answer = Answer(id, model.name, chat=chat)

@@ -69,7 +69,7 @@ def read(raw: bytes, *, chat: bool, context: int, default_max_tokens: int, vocab
         raise Rejected(f"the body is not a valid request: {error}", code="invalid_json") from None
     if body.n not in (None, 1):
         raise Rejected("n must be 1: the simulated engine gives one choice", "n")
-    prompt = _chat_tokens(body.messages) if chat else _prompt_tokens(body.prompt, vocabulary)
+    prompt = _chat_tokens(body.messages) if chat else prompt_tokens(body.prompt, vocabulary, "prompt")
     asked = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
     room = context - len(prompt)
     if asked is not None and asked < 1:
@@ -90,13 +90,14 @@ def read(raw: bytes, *, chat: bool, context: int, default_max_tokens: int, vocab
     )
 
 
-def _prompt_tokens(prompt: str | list[int] | None, vocabulary: int) -> Sequence[Hashable]:
+def prompt_tokens(prompt: str | list[int] | None, vocabulary: int, param: str) -> Sequence[Hashable]:
+    """Raises Rejected; ``param`` is the request's name for it."""
     if not prompt:
-        raise Rejected("prompt must be a text or a list of token ids, not empty", "prompt")
+        raise Rejected(f"{param} must be a text or a list of token ids, not empty", param)
     if isinstance(prompt, str):
         return _text_tokens(prompt)
     if min(prompt) < 0 or max(prompt) >= vocabulary:
-        raise Rejected(f"token ids must be at least 0 and below {vocabulary}", "prompt")
+        raise Rejected(f"token ids must be at least 0 and below {vocabulary}", param)
     return prompt
 
 
