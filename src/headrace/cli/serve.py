@@ -62,6 +62,14 @@ def serve(
             "any. May be given again.",
         ),
     ] = None,
+    sse_comments: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="Streams that say nothing for so long get an SSE comment, for proxies that close what is silent. "
+            "Commits status 200: what fails after it is told in the stream. Off by default.",
+        ),
+    ] = None,
     log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR. Default INFO.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -75,6 +83,7 @@ def serve(
         "tls_cert": None if tls_cert is None else str(tls_cert),
         "tls_key": None if tls_key is None else str(tls_key),
         "cors_origins": cors_origin or None,
+        "sse_comment_s": sse_comments,
         "log_level": log_level,
     }
     _run(load(flags, file=config), as_json)
