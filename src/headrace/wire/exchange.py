@@ -118,7 +118,8 @@ class Exchange:
         """A way for events past this object, between ``start`` and ``finish``; None where the answer is not chunked."""
         if not self._chunked or self.finished or self.request.method == "HEAD":
             return None
-        return EventRelay(self._connection.write, mark)
+        write = self._connection.transport_write
+        return None if write is None else EventRelay(write, mark)
 
     def finish(self) -> None:
         """The answer is complete. An answer shorter than announced is cut off so that the client notices."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, cast
 
 from headrace.wire.exchange import ClientGone, Exchange
@@ -110,6 +111,11 @@ class ServerConnection(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         if self._transport is not None:
             self._transport.write(data)
+
+    @property
+    def transport_write(self) -> Callable[[bytes], None] | None:
+        """Writes as ``write`` does, as long as the client has not left."""
+        return None if self._transport is None else self._transport.write
 
     async def writable(self) -> None:
         """Until the write buffer has room or the connection is lost."""
