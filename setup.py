@@ -16,9 +16,11 @@ COMPILED = {
     ),
     "wire": (
         "chunked chunked_body client client_connection errors event_relay exchange limits message request_parser "
-        "server_connection sse transfer"
+        "server server_connection sse transfer"
     ),
-    "gateway": "account app auth endpoint entity flight live meter relay replica splice upstream_body",
+    "gateway": (
+        "access account app auth call endpoint entity flight live meter prompt relay replica splice upstream_body"
+    ),
     "journal": "format writer",
 }
 PATHS = [f"src/headrace/{package}/{name}.py" for package, names in COMPILED.items() for name in names.split()]

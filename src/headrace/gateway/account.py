@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from time import monotonic
 
-from headrace.gateway.access import AccessLine
+from headrace.gateway.access_line import AccessLine
 from headrace.gateway.call import Call
 from headrace.gateway.entity import LiveEntity
 from headrace.gateway.meter import Meter
@@ -132,25 +132,25 @@ class Account:
             self.meter = Meter()
         call, endpoint, entity, now = self._call, self._call.endpoint.view, self.entity.view, monotonic()
         self._streamed_at = self._progressed_at = now
-        record = Reserved(
-            rid=self.rid,
-            seq=self._next(),
-            at_ms=self._wall_ms(now),
-            arrived_ms=self.arrived_ms,
-            endpoint=endpoint.id,
-            endpoint_name=endpoint.name,
-            entity=entity.id,
-            config_version=entity.config_version,
-            key=call.key.id,
-            replica=dispatch.replica,
-            band=call.band,
-            stream=call.streams,
-            input_estimate=self.limits.input_estimate,
-            max_output=self.limits.max_output,
-            work_reserved=dispatch.work,
-            client_request_id=call.body.client_request_id or None,
-            usage_context=call.body.usage_context or None,
-            user=call.body.user,
+        record = Reserved(  # by position: names cost as much as encoding it does
+            self.rid,
+            self._next(),
+            self._wall_ms(now),
+            self.arrived_ms,
+            endpoint.id,
+            endpoint.name,
+            entity.id,
+            entity.config_version,
+            call.key.id,
+            dispatch.replica,
+            call.band,
+            call.streams,
+            self.limits.input_estimate,
+            self.limits.max_output,
+            dispatch.work,
+            call.body.client_request_id or None,
+            call.body.usage_context or None,
+            call.body.user,
         )
         try:
             self._outbox.reserve(record)
@@ -216,19 +216,19 @@ class Account:
         line.ttft_ms = ttft_ms = _milliseconds(first_byte_at - self.arrived) if first_byte_at is not None else None
         self._outbox.end(
             Settled(
-                rid=self.rid,
-                seq=self._next(),
-                at_ms=self._wall_ms(now),
-                status=status,
-                outcome=outcome,
-                input_tokens=new + cached,
-                cached_tokens=cached,
-                output_tokens=out,
-                exact=exact,
-                work=work,
-                queue_ms=queue_ms,
-                ttft_ms=ttft_ms,
-                e2e_ms=e2e_ms,
+                self.rid,
+                self._next(),
+                self._wall_ms(now),
+                status,
+                outcome,
+                new + cached,
+                cached,
+                out,
+                exact,
+                work,
+                queue_ms,
+                ttft_ms,
+                e2e_ms,
             )
         )
 

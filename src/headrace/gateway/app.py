@@ -12,7 +12,8 @@ from urllib.parse import unquote
 
 import msgspec
 
-from headrace.gateway.access import AccessLine, AccessLog
+from headrace.gateway.access import AccessLog
+from headrace.gateway.access_line import AccessLine
 from headrace.gateway.account import CLIENT_CLOSED, STREAM_S, Account
 from headrace.gateway.call import Route, understand
 from headrace.gateway.cors import Cors

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from headrace.gateway.auth import band_of
@@ -23,7 +23,8 @@ PREFIX_BYTES = 1024
 three hundred tokens; what is shorter is processed again in less time than a slot is waited for."""
 
 
-class Route(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Route:
     """What the path says."""
 
     shape: Shape | None
@@ -36,7 +37,8 @@ class Route(msgspec.Struct, frozen=True):
     """Clients of this path take SSE comments."""
 
 
-class Call(msgspec.Struct, frozen=True, gc=False):
+@dataclass(slots=True, eq=False)
+class Call:
     """A valid request of a known key to a known endpoint."""
 
     raw: bytes

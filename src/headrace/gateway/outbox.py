@@ -64,7 +64,7 @@ class Outbox:
         if self._failure is not None or record.rid in self._unrecorded:
             return
         try:
-            self._writer.append(record)
+            self._writer.append(record, sync=False)
         except JournalError as error:
             self._fail(str(error))
 

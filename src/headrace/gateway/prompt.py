@@ -6,13 +6,14 @@ own usage settles it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 from msgspec import Raw
 
 from headrace.gateway.errors import ApiError
-from headrace.gateway.request import Body, Shape
+from headrace.gateway.request import Body, Message, Shape, messages_of
 
 LONGEST_TOKEN_BYTES = 256
 """No known tokenizer makes one token of more text (the longest are 128 blanks), so that bytes / this is a sure lower
@@ -24,7 +25,8 @@ MEMORY_TOKENS = 50_000.0
 """What is learned follows roughly the last 50,000 tokens of input."""
 
 
-class Prompt(msgspec.Struct, frozen=True):
+@dataclass(slots=True)
+class Prompt:
     """The size of an input."""
 
     text_bytes: int
@@ -37,17 +39,8 @@ class Prompt(msgspec.Struct, frozen=True):
     """Tokens at least of the longest of several inputs that are processed each by itself; 0 where there is but one."""
 
 
-class _Message(msgspec.Struct):
-    """One without a role is an internal error to some engines, so it is found here."""
-
-    role: str
-    content: Any = None
-
-
-_messages: msgspec.json.Decoder[list[_Message]] = msgspec.json.Decoder(list[_Message])
-
-
-class Limits(msgspec.Struct, frozen=True):
+@dataclass(slots=True)
+class Limits:
     """What admission is asked for, and what goes upstream."""
 
     input_estimate: int
@@ -96,7 +89,7 @@ def measure(body: Body, shape: Shape) -> Prompt:
 
 def _chat(raw: Raw) -> Prompt:
     try:
-        messages = _messages.decode(raw)
+        messages = messages_of.decode(raw)
     except msgspec.ValidationError as error:
         raise ApiError(400, f"'messages' is not a list of messages: {error}", param="messages") from None
     if not messages:
@@ -159,7 +152,7 @@ def _at_least(text_bytes: int) -> int:
     return max(1, text_bytes // LONGEST_TOKEN_BYTES)
 
 
-def _bytes_of_text(messages: list[_Message]) -> int:
+def _bytes_of_text(messages: list[Message]) -> int:
     """Bytes of the text in messages and in their ``text`` parts. Images are not text, however long their URLs are."""
     total = 0
     for message in messages:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -123,3 +124,13 @@ def shape_of(body: Body) -> Shape:
         "the body has neither 'messages' (chat) nor 'prompt' (completion) nor 'input' (embedding)",
         code="missing_input",
     )
+
+
+class Message(msgspec.Struct):
+    """One without a role is an internal error to some engines, so it is found here."""
+
+    role: str
+    content: Any = None
+
+
+messages_of: msgspec.json.Decoder[list[Message]] = msgspec.json.Decoder(list[Message])

@@ -62,8 +62,11 @@ class Writer:
         self._syncer = threading.Thread(target=self._sync_loop, name="journal-sync", daemon=True)
         self._syncer.start()
 
-    def append(self, record: Record) -> None:
-        """Hand one record to the kernel. Raises JournalError; the record is then not in the journal."""
+    def append(self, record: Record, *, sync: bool = True) -> None:
+        """Hand one record to the kernel. Raises JournalError; the record is then not in the journal.
+
+        ``sync`` False: it can wait for the fsync that the next other record brings.
+        """
         line = encode_line(record)
         try:
             if self._must_rotate or self._size + len(line) > self._rotate_bytes:
@@ -77,7 +80,7 @@ class Writer:
             raise JournalError(f"cannot write the journal: {error.strerror or error}") from error
         self._size += len(line)
         self._torn = False
-        if not self._dirty.is_set():
+        if sync and not self._dirty.is_set():
             self._dirty.set()
 
     def probe(self) -> None:
