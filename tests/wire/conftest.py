@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import uvloop
 from wire_peer import Connect, Peer, Serve
+from wire_scripted import Script, Scripted, ScriptedOf
 
 from headrace.wire.client import Client
 from headrace.wire.request_parser import Limits
@@ -47,6 +48,17 @@ def client_of(closing: AsyncExitStack) -> Callable[[int], Client]:
         return client
 
     return make
+
+
+@pytest.fixture
+def scripted(closing: AsyncExitStack) -> ScriptedOf:
+    async def start(script: Script) -> Scripted:
+        peer = Scripted()
+        server = await peer.start(script)
+        closing.callback(server.close)
+        return peer
+
+    return start
 
 
 @pytest.fixture

@@ -4,11 +4,10 @@ import asyncio
 import os
 import socket
 import tempfile
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
 
 import pytest
 from wire_peer import Serve
+from wire_scripted import OK, ClientOf, ScriptedOf, Wire
 
 from headrace.wire.client import (
     Client,
@@ -18,74 +17,6 @@ from headrace.wire.client import (
     Response,
 )
 from headrace.wire.exchange import Exchange
-
-ClientOf = Callable[..., Client]
-Script = Callable[["Wire"], Awaitable[None]]
-"""What a server does with one connection."""
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-
-
-class Wire:
-    """The server's end of one connection, byte by byte."""
-
-    def __init__(self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.number = number
-        self.reader = reader
-        self.writer = writer
-
-    async def request(self) -> bytes:
-        """Head and body of the next request; IncompleteReadError where the client has closed."""
-        head = await self.reader.readuntil(b"\r\n\r\n")
-        length = [int(line[15:]) for line in head.split(b"\r\n") if line.startswith(b"content-length:")]
-        return head + await self.reader.readexactly(length[0] if length else 0)
-
-    async def send(self, data: bytes) -> None:
-        self.writer.write(data)
-        await self.writer.drain()
-
-    async def answer_all(self) -> None:
-        while True:
-            await self.request()
-            await self.send(OK)
-
-
-class Scripted:
-    """A server whose every byte a test decides."""
-
-    def __init__(self) -> None:
-        self.connections = 0
-        self.port = 0
-        self.closed: asyncio.Queue[int] = asyncio.Queue()
-        """Numbers of the connections whose script ended because the client closed."""
-
-    async def start(self, script: Script) -> asyncio.Server:
-        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            self.connections += 1
-            number = self.connections
-            try:
-                await script(Wire(number, reader, writer))
-            except (asyncio.IncompleteReadError, ConnectionError):
-                self.closed.put_nowait(number)
-            finally:
-                writer.close()
-
-        server = await asyncio.start_server(connected, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        return server
-
-
-@pytest.fixture
-def scripted(closing: AsyncExitStack) -> Callable[[Script], Awaitable[Scripted]]:
-    async def start(script: Script) -> Scripted:
-        peer = Scripted()
-        server = await peer.start(script)
-        closing.callback(server.close)
-        return peer
-
-    return start
-
-
-ScriptedOf = Callable[[Script], Awaitable[Scripted]]
 
 
 async def pieces(response: Response) -> list[bytes]:
