@@ -16,7 +16,7 @@ COMPILED = {
     ),
     "wire": (
         "chunked chunked_body client client_connection errors event_relay exchange limits message request_parser "
-        "server server_connection sse transfer"
+        "server_connection sse transfer"
     ),
     "gateway": (
         "access account app auth call endpoint entity flight live meter prompt relay replica splice upstream_body"
