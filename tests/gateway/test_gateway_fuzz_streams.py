@@ -26,6 +26,10 @@ texts = st.text(max_size=12) | st.sampled_from(
 counts = st.integers(0, 9999)
 
 
+TOLD = ("cached_tokens", "exact", "first_byte_at", "input_tokens", "output_tokens", "processed_tokens")
+"""By a meter."""
+
+
 def event(members: dict[str, Any], end: bytes = b"\n\n") -> bytes:
     return b"data: " + json.dumps(members, separators=(",", ":")).encode() + end
 
@@ -88,7 +92,7 @@ def passed_on(answer: Answer, pieces: list[bytes]) -> tuple[bytes, str]:
 
 
 def account(meter: Meter) -> dict[str, object]:
-    return {name: getattr(meter, name) for name in Meter.__slots__}
+    return {name: getattr(meter, name) for name in TOLD}
 
 
 Make = Callable[[Meter], Answer]

@@ -226,6 +226,7 @@ class ClientConnection(asyncio.Protocol):
         else:
             self._phase = "until_close"
             transfer.reuse = False
+        transfer.answered()
         transfer.reader.head(status, head.fields)
         return status
 

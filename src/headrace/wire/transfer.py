@@ -75,6 +75,10 @@ class Transfer:
 
     # The client's and the connection's side.
 
+    def answered(self) -> None:
+        """The head of the answer is there: the request will not be sent again."""
+        self._payload = b""
+
     def begin(self, kept: ClientConnection | None) -> None:
         """On a connection that was kept, or on a new one."""
         if kept is not None:
