@@ -359,13 +359,15 @@ class Flight:
         exchange.on_congestion(transfer.pause, transfer.resume)
         if isinstance(answer, RawStream):
             self._passed = answer
-            self._relay = transfer.relay = exchange.relay(USAGE_MARK)
+            relay = self._relay = transfer.relay = exchange.relay(USAGE_MARK)
+            if relay is not None:
+                relay.ready = answer.between
 
     def _count_passed(self) -> None:
         """Events that have gone past this object belong to its account."""
         relay = self._relay
         if relay is not None and relay.events:
-            self._account.meter.output_tokens += relay.events
+            self._account.meter.count_events(relay.events)
             relay.events = 0
 
     def _complete(self, answer: Answer, piece: bytes, framed: bytes | None, last: bool) -> None:

@@ -29,6 +29,11 @@ class Meter:
         self.first_byte_at: float | None = None
         """Loop time."""
 
+    def count_events(self, events: int) -> None:
+        """A token each, as long as the engine has not told its usage."""
+        if not self.exact:
+            self.output_tokens += events
+
     def take_usage(self, usage: Usage) -> None:
         """The engine's word; the last one counts."""
         if usage.prompt_tokens is None:

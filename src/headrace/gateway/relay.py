@@ -75,7 +75,7 @@ class RawStream:
         """See Answer."""
         # Whole events of JSON, none of them the last or one with the usage: nearly every read.
         if self._splitter is None and data.endswith(b"}\n\n") and USAGE_MARK not in data:
-            self._meter.output_tokens += data.count(b"\n\n")
+            self._meter.count_events(data.count(b"\n\n"))
             return data
         return self._feed(data)
 
@@ -86,8 +86,7 @@ class RawStream:
             self._splitter = None
         if not events:
             return b""
-        if not self._meter.exact:
-            self._meter.output_tokens += len(events)
+        self._meter.count_events(len(events))
         self.done = DONE.search(events[-1]) is not None
         kept = [event for event in events if not self._takes(event)]
         return kept[0] if len(kept) == 1 else b"".join(kept)
