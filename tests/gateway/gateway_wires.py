@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import h11
-from gateway_rig import KEYS, QUERY_KEY, RAW, FakeEngine, endpoint_view
+from gateway_rig import KEYS, QUERY_KEY, RAW, Answer, FakeEngine, endpoint_view
 
 from headrace.gateway.config import GatewayConfig
 from headrace.gateway.main import Gateway
@@ -60,6 +60,7 @@ class Wires:
         self._replica = entity.replicas["replica-0"]
         self.client = Transport()
         self.engine = Transport()
+        self._read_to = Position()
         self._from_client: ServerConnection
         self._from_engine: ClientConnection
 
@@ -84,30 +85,40 @@ class Wires:
         if not self.engine.closed:
             self._from_engine.data_received(data)
 
-    def answer(self) -> tuple[int, bytes]:
-        """Status and body as a strict parser reads them. Raises h11.RemoteProtocolError."""
+    def dies(self) -> None:
+        """The engine's connection ends."""
+        self._from_engine.connection_lost(None)
+
+    def answer(self) -> Answer:
+        """What the client got so far, as a strict parser reads it. Raises h11.RemoteProtocolError."""
         connection = h11.Connection(h11.CLIENT)
         connection.send(h11.Request(method="POST", target="/", headers=[("host", "a")]))
         connection.send(h11.EndOfMessage())
-        connection.receive_data(bytes(self.client.written))
-        status, body = 0, b""
-        while not isinstance(event := connection.next_event(), h11.EndOfMessage):
+        if self.client.written:
+            connection.receive_data(bytes(self.client.written))
+        answer = Answer(0, {}, b"", complete=False)
+        while (event := connection.next_event()) is not h11.NEED_DATA:
             if isinstance(event, h11.Response):
-                status = event.status_code
+                answer.status = event.status_code
+                answer.headers = {name.decode(): value.decode() for name, value in event.headers}
             elif isinstance(event, h11.Data):
-                body += bytes(event.data)
-            else:
-                raise AssertionError(f"the answer is not complete: {event}")
-        return status, body
+                answer.body += bytes(event.data)
+            elif isinstance(event, h11.EndOfMessage):
+                answer.complete = True
+                break
+        return answer
 
     def leave(self) -> None:
         """Both connections end."""
         self._from_client.connection_lost(None)
         self._from_engine.connection_lost(None)
 
-    def journal(self) -> list[Record]:
+    def recorded(self) -> list[Record]:
+        """What has come into the journal since this was asked last."""
         (writer,) = writers(self._folder)
-        return [entry.record for entry in read(self._folder, writer, Position()).entries]
+        batch = read(self._folder, writer, self._read_to)
+        self._read_to = batch.next
+        return [entry.record for entry in batch.entries]
 
 
 @contextmanager
