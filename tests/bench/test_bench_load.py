@@ -161,7 +161,7 @@ async def test_a_stop_keeps_what_was_measured() -> None:
     assert (result.summary.ok, result.summary.unfinished) == (1, 1)
 
 
-@pytest.mark.parametrize("url", ["https://example.invalid", "ftp://x", "nothing"])
+@pytest.mark.parametrize("url", ["ftp://x", "nothing"])
 async def test_a_url_that_cannot_be_loaded_is_refused(url: str) -> None:
     with pytest.raises(BenchError, match="expected http://HOST:PORT"):
         await finish(Run(Target(url, "m", None, None), Load(users=1, requests=1), PROMPTS))
