@@ -228,6 +228,21 @@ async def test_a_replica_that_says_503_is_passed_over_and_a_500_is_the_requests_
         assert r.engines[1].bodies == []
 
 
+async def test_two_replicas_that_say_that_they_cannot_are_quoted_and_not_taken_for_dead() -> None:
+    async with rig(RAW, RAW) as r:
+        for engine in r.engines:
+            engine.behave = fail(503, {"error": {"code": 503, "message": "overloaded"}})
+        got = await r.chat()
+        assert (got.status, got.json["code"]) == (502, "engine_error")
+        assert "503: overloaded" in got.json["message"]
+        assert "x-should-retry" not in got.headers
+        assert [len(engine.bodies) for engine in r.engines] == [1, 1]
+        r.engines[0].behave, r.engines[1].behave = vanish, vanish
+        dead = await r.chat()
+        assert "two replicas died" in dead.json["message"]
+        assert dead.headers["x-should-retry"] == "false"
+
+
 async def test_an_engines_own_401_is_not_told_as_the_clients() -> None:
     async with rig(RAW) as r:
         r.engines[0].behave = fail(401, {"error": {"code": 401, "message": "Invalid API Key"}})

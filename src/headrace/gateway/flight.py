@@ -36,7 +36,8 @@ from headrace.wire.exchange import Exchange
 from headrace.wire.message import Header, field_lines
 
 LOSSES_ALLOWED = 1
-"""Replicas that may die under a request before it is suspected of killing them."""
+"""Replicas that may die under a request before it is suspected of killing them; or answer, before another one is not
+asked, that they cannot."""
 
 ERRORS_TO_EJECT = 3
 """Answers with 500 in a row from a replica, to whatever requests, before it is taken as broken: one speaks of the
@@ -93,6 +94,7 @@ class Flight:
         "_answer",
         "_call",
         "_content_type",
+        "_deaths",
         "_entity",
         "_error_body",
         "_error_status",
@@ -134,7 +136,7 @@ class Flight:
         """Entities that have failed it."""
         self._waits = False
         """In the queue of its entity."""
-        self._losses = 0
+        self._deaths = self._losses = 0
         self._replica: Replica | None = None
         """That it was sent to, until its answer has ended."""
         self._transfer: Transfer | None = None
@@ -411,7 +413,7 @@ class Flight:
         self._cancel()
         error = engine_error(self._error_status, self._error_body)
         if error.status in REPLICA_DOWN:
-            self._lost(str(error), died=True, late=False)
+            self._lost(str(error), died=False, late=False, said=error)
         else:
             self._refused_by_engine(error)
 
@@ -425,22 +427,29 @@ class Flight:
         told = error.for_client(self._entity.view.context, self._call.shape)
         self._fail(told, "refused" if told.status == 400 else "engine_error")
 
-    def _lost(self, reason: str, *, died: bool, late: bool) -> None:
-        """No byte of an answer will come from the replica. ``died``: it was sent there, and may be the cause."""
+    def _lost(self, reason: str, *, died: bool, late: bool, said: EngineError | None = None) -> None:
+        """No byte of an answer will come from the replica.
+
+        ``died``: it was sent there, and may be the cause. ``said``: that the replica cannot, so it is alive.
+        """
         self._cancel()
         account, entity = self._account, self._entity
-        self._losses += died
+        self._deaths += died
+        self._losses += died or said is not None
         if self._replica is not None:
             # Each request that tries a replica which hangs wastes as long again: rather leave it alone for that time.
             entity.failed(self._replica, at_least_s=self._waited_s() if late else 0.0)
         name = self._replica.view.id if self._replica is not None else "unknown"
         self._replica = None
         if self._losses > LOSSES_ALLOWED:
-            if late:
+            if said is not None:
+                self._fail(said.for_client(entity.view.context, self._call.shape), "engine_failed")
+            elif late:
                 message = f"two replicas gave no answer: {reason}; it is not sent again"
                 self._fail(ApiError(504, message, retry=False), "timeout")
             else:
-                message = f"two replicas died under this request: {reason}; it is not sent again"
+                failed = "died under" if self._deaths > LOSSES_ALLOWED else "failed"
+                message = f"two replicas {failed} this request: {reason}; it is not sent again"
                 self._fail(ApiError(502, message, retry=False), "engine_failed")
             return
         log.warning(
@@ -459,7 +468,7 @@ class Flight:
         endpoint = self._call.endpoint
         if not endpoint.view.fallback or self._started or (error.status != 429 and error.status < 500):
             return False
-        if self._losses > LOSSES_ALLOWED or monotonic() >= self._total_by:
+        if self._deaths > LOSSES_ALLOWED or monotonic() >= self._total_by:
             return False
         self._tried.append(self._entity)
         for entity in endpoint.after(self._entity):
@@ -470,6 +479,7 @@ class Flight:
             except ApiError:
                 continue
             self._account.moves(outcome)
+            self._losses = self._deaths
             self._replica = None
             self._enter(entity)  # fits its context, so this raises nothing
             return True
