@@ -8,6 +8,7 @@ measure.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections import Counter
@@ -74,6 +75,10 @@ class Outcome:
     """That brought events: fewer than events where some arrived together."""
     wrong: Counter[str] = field(default_factory=Counter)
     """What went wrong, and how often."""
+
+    @property
+    def requests_per_s(self) -> float:
+        return self.requests / self.wall_s if self.requests else 0.0
 
 
 class Run:
@@ -234,8 +239,12 @@ class Load:
         """
         if time.perf_counter() - self._used > IDLE_S:
             self.close()
-        connections = await self._open(min(users, requests))
         run = Run(shape.payload(self.target), shape.events, requests, time.perf_counter() + seconds)
+        try:
+            connections = await self._open(min(users, requests))
+        except OSError as error:
+            run.outcome.wrong[f"no connection: {error.strerror or error}"] += 1
+            return run.outcome
         began = time.perf_counter()
         for connection in connections:
             if run.next():
@@ -251,13 +260,17 @@ class Load:
         run.outcome.wall_s = self._used - began
         return run.outcome
 
-    async def hold(self, streams: int, events: int) -> None:
-        """Open so many streams of so many events, beside those that are open, and let them run; ``close`` ends them."""
+    async def hold(self, streams: int, events: int, *, within_s: float) -> None:
+        """Open so many streams of so many events, beside those that are open; fewer where time is up, or where a
+        connection is refused. They run until ``close``.
+        """
         run = Run(Shape(events).payload(self.target), events, streams, float("inf"))
-        for _ in range(streams):
-            connection = await self._connect()
-            run.next()
-            connection.send(run)
+        with contextlib.suppress(OSError):  # TimeoutError is one
+            async with asyncio.timeout(within_s):
+                while run.left:
+                    connection = await self._connect()
+                    run.next()
+                    connection.send(run)
 
     @property
     def streaming(self) -> int:

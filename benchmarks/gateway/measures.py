@@ -42,7 +42,14 @@ class Effort:
 FULL = Effort()
 QUICK = Effort(requests=800, short_streams=32, long_streams=12, alone_turns=4, saturation_s=0.4)
 SLOW = Effort(
-    requests=80, short_streams=8, long_streams=4, users=2, alone_turns=2, alone=15, saturation_users=16, stream_users=16
+    requests=120,
+    short_streams=16,
+    long_streams=8,
+    users=2,
+    alone_turns=2,
+    alone=15,
+    saturation_users=16,
+    stream_users=16,
 )
 """For proxies that take milliseconds: two users, or the events of all streams would arrive faster than they can be
 passed on, several in one read, which would flatter them."""
@@ -90,11 +97,14 @@ class Spent:
 
     @property
     def request_us(self) -> float:
-        return self.cpu_s / max(1, self.requests) * 1e6
+        return self.cpu_s / self.requests * 1e6
 
 
 async def in_turns(rows: Sequence[Started], shape: Shape, requests: Callable[[Effort], int]) -> dict[str, Spent]:
-    """So many requests of every proxy from users who each wait for their answer, a part of them each turn."""
+    """So many requests of every proxy from users who each wait for their answer, a part of them each turn.
+
+    A proxy that answered none is left out.
+    """
     proxies = [started for started in rows if started.row.child is not None]
     spent = {started.row.name: Spent() for started in proxies}
     for turn in range(TURNS):
@@ -105,14 +115,15 @@ async def in_turns(rows: Sequence[Started], shape: Shape, requests: Callable[[Ef
             one.requests += outcome.requests
             one.events += outcome.events
             one.reads += outcome.reads
-    return spent
+    return {name: one for name, one in spent.items() if one.requests}
 
 
 async def request(rows: Sequence[Started]) -> dict[str, Figures]:
     """Processor time of a request that is no stream."""
     small = await in_turns(rows, Shape(prompt_bytes=KB), lambda effort: effort.requests)
     large = await in_turns(rows, Shape(prompt_bytes=16 * KB), lambda effort: effort.requests // 2)
-    return {name: {"request_us": small[name].request_us, "request_16kb_us": large[name].request_us} for name in small}
+    both = small.keys() & large.keys()
+    return {name: {"request_us": small[name].request_us, "request_16kb_us": large[name].request_us} for name in both}
 
 
 async def event(rows: Sequence[Started]) -> dict[str, Figures]:
@@ -129,7 +140,7 @@ async def event(rows: Sequence[Started]) -> dict[str, Figures]:
             "event_us": (long[name].request_us - short[name].request_us) / (LONG - SHORT),
             "events_a_read": long[name].events / max(1, long[name].reads),
         }
-        for name in short
+        for name in short.keys() & long.keys()
     }
 
 
@@ -168,8 +179,8 @@ async def saturation(rows: Sequence[Started]) -> dict[str, Figures]:
         requests = await started.run(Shape(), users=effort.saturation_users, seconds=effort.saturation_s)
         streams = await started.run(Shape(SHORT), users=effort.stream_users, seconds=effort.saturation_s)
         figures[started.row.name] = {
-            "requests_per_s": requests.requests / requests.wall_s,
-            "streams_22_per_s": streams.requests / streams.wall_s,
+            "requests_per_s": requests.requests_per_s,
+            "streams_22_per_s": streams.requests_per_s,
         }
     return figures
 

@@ -18,7 +18,7 @@ LEVELS = (10, 1000, 5000)
 EVENTS = 100_000
 """Of a stream: more than anybody waits for."""
 SETTLE_S = 20.0
-"""For the streams of a level to have begun."""
+"""For the streams of a level to be opened, and again for them to have begun."""
 SETTLE_POLL_S = 0.2
 WATCH_S = 6.0
 """For the longest gap between the events of any stream, with all of them open; they are due each second."""
@@ -53,7 +53,7 @@ async def memory(row: Row, place: Place) -> Figures:
         load.close()
         held = streaming = 0
         for level in LEVELS:
-            await load.hold(min(level, most_streams()) - held, EVENTS)
+            await load.hold(min(level, most_streams()) - held, EVENTS, within_s=SETTLE_S)
             held = min(level, most_streams())
             streaming = await settled(load, held)
             await asyncio.sleep(1.0)

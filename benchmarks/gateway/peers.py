@@ -86,21 +86,17 @@ class Peer(Row):
 
 async def answers(target: Target, child: Child) -> None:
     """Until a request is answered as it should be. Raises Failed."""
-    load, wrong = Load(target), "it does not listen"
+    load, wrong = Load(target), "no answer"
     while child.age_s < START_S:
         if not child.alive:
             raise Failed(f"ended at its start; {child.last_words()}")
-        try:
-            outcome = await load.run(Shape(), users=1, requests=1, timeout_s=5.0)
-        except OSError:
-            pass  # not yet
-        else:
-            if outcome.requests:
-                load.close()
-                return
-            wrong = f"it answers {next(iter(outcome.wrong))!r}"
+        outcome = await load.run(Shape(), users=1, requests=1, timeout_s=5.0)
+        if outcome.requests:
+            load.close()
+            return
+        wrong = next(iter(outcome.wrong), wrong)
         await asyncio.sleep(POLL_S)
-    raise Failed(f"no good answer in {START_S:g} s: {wrong}; {child.last_words()}")
+    raise Failed(f"answers nothing good in {START_S:g} s: {wrong}; {child.last_words()}")
 
 
 def free_port() -> int:
@@ -155,6 +151,8 @@ LITELLM = Peer(
     environment={
         "LITELLM_MODE": "PRODUCTION",
         "LITELLM_LOG": "ERROR",
+        "AIOHTTP_CONNECTOR_LIMIT": str(STREAMS),
+        "AIOHTTP_CONNECTOR_LIMIT_PER_HOST": str(STREAMS),
         "REPEATED_STREAMING_CHUNK_LIMIT": "1000000",  # the upstream says the same all the time, on purpose
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "LITELLM_MASTER_KEY": LITELLM_KEY,
@@ -163,7 +161,7 @@ LITELLM = Peer(
     },
     key=LITELLM_KEY,
     slow=True,
-    settings="production mode, one Uvicorn worker, its own uvloop and aiohttp transport, no callbacks, no database",
+    settings="production mode, one Uvicorn worker, room for all connections, no callbacks, no database",
 )
 RAY_SERVE = Peer(
     name="ray-serve",

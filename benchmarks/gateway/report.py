@@ -23,6 +23,7 @@ COLUMNS = {
     "request_alone_us": "alone µs",
     "request_16kb_us": "16 KB µs",
     "event_us": "event µs",
+    "events_a_read": "events a read",
     "stream_22_us": "22-event stream µs",
     "stream_256_us": "256-event stream µs",
     "requests_per_s": "requests/s",
