@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import msgspec
 
+ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"
+
 
 class _Names(NamedTuple):
     error_code: str
@@ -65,13 +67,15 @@ class ApiError(Exception):
 
     def fields(self) -> dict[str, object]:
         names = _names(self.status)
+        # google.rpc.ErrorInfo: where ``databricks-sdk`` looks for what OpenAI's clients find in ``code``.
+        info = {"@type": ERROR_INFO, "reason": self.code, "domain": "headrace", "metadata": {}}
         return {
             "error_code": names.error_code,
             "message": self.message,
             "type": names.type,
             "code": self.code,
             "param": self.param,
-            "details": [],
+            "details": [info],
         }
 
     def body(self) -> bytes:

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import openai
 import pytest
-from databricks.sdk import WorkspaceClient
-from databricks.sdk.errors import BadRequest, NotFound
-from databricks.sdk.service.serving import ChatMessage, ChatMessageRole
-from gateway_rig import JSON, PROGRESS, QUERY_KEY, RAW, Rig, answer, endpoint_view, rig
+from clients_rig import HELLO, openai_of
+from gateway_rig import ADMIN_KEY, PROGRESS, QUERY_KEY, RAW, Rig, answer, embed, endpoint_view, rig, vanish
 
 from headrace.gateway.snapshot import Traits
-from headrace.journal.records import Reserved
-from headrace.wire.server import Exchange, Server
+from headrace.journal.records import Reserved, Settled
 
 BOTH = pytest.mark.parametrize("traits", [RAW, PROGRESS], ids=["raw", "progress"])
-HELLO = [{"role": "user", "content": "hello"}]
-
-
-@asynccontextmanager
-async def client_of(r: Rig, *, key: str = QUERY_KEY, retries: int = 0) -> AsyncIterator[openai.AsyncOpenAI]:
-    async with openai.AsyncOpenAI(base_url=f"{r.url}/v1", api_key=key, max_retries=retries) as client:
-        yield client
+BASES = pytest.mark.parametrize("base", ["/v1", "/serving-endpoints"])
 
 
 @contextmanager
@@ -35,7 +26,7 @@ def sync_client_of(r: Rig) -> Iterator[openai.OpenAI]:
 
 @BOTH
 async def test_a_chat(traits: Traits) -> None:
-    async with rig(traits) as r, client_of(r) as client:
+    async with rig(traits) as r, openai_of(r) as client:
         got = await client.chat.completions.create(model="smollm2", messages=HELLO, max_completion_tokens=5)
         assert got.choices[0].message.content == "Hello world"
         assert got.choices[0].finish_reason == "stop"
@@ -46,7 +37,7 @@ async def test_a_chat(traits: Traits) -> None:
 
 @BOTH
 async def test_a_streamed_chat(traits: Traits) -> None:
-    async with rig(traits) as r, client_of(r) as client:
+    async with rig(traits) as r, openai_of(r) as client:
         stream = await client.chat.completions.create(model="smollm2", messages=HELLO, stream=True)
         text = "".join([piece.choices[0].delta.content or "" async for piece in stream])
         assert text == "Hello world"
@@ -59,7 +50,7 @@ async def test_a_streamed_chat(traits: Traits) -> None:
 
 @BOTH
 async def test_completions(traits: Traits) -> None:
-    async with rig(traits) as r, client_of(r) as client:
+    async with rig(traits) as r, openai_of(r) as client:
         whole = await client.completions.create(model="smollm2", prompt="a")
         assert whole.choices[0].text == "Hello world"
         stream = await client.completions.create(model="smollm2", prompt=[1, 2], stream=True)
@@ -80,7 +71,7 @@ async def test_the_synchronous_client(traits: Traits) -> None:
 
 
 async def test_a_stream_that_the_client_closes_is_cancelled() -> None:
-    async with rig(PROGRESS) as r, client_of(r) as client:
+    async with rig(PROGRESS) as r, openai_of(r) as client:
         r.engines[0].behave = answer("a", "b", hold_after=1)
         stream = await client.chat.completions.create(model="smollm2", messages=HELLO, stream=True)
         async for piece in stream:
@@ -93,7 +84,7 @@ async def test_a_stream_that_the_client_closes_is_cancelled() -> None:
 
 @BOTH
 async def test_an_engine_that_dies_in_mid_stream_raises(traits: Traits) -> None:
-    async with rig(traits) as r, client_of(r) as client:
+    async with rig(traits) as r, openai_of(r) as client:
         r.engines[0].behave = answer("a", "b", die_after=1)
         stream = await client.chat.completions.create(model="smollm2", messages=HELLO, stream=True)
         texts: list[str] = []
@@ -104,30 +95,11 @@ async def test_an_engine_that_dies_in_mid_stream_raises(traits: Traits) -> None:
         assert caught.value.code == "engine_failed"
 
 
-async def test_errors_are_the_clients_own_types_with_their_fields() -> None:
-    async with rig(RAW) as r, client_of(r) as client:
-        with pytest.raises(openai.BadRequestError) as bad:
-            await client.chat.completions.create(model="smollm2", messages=HELLO, max_tokens=10**9)
-        assert (bad.value.code, bad.value.param, bad.value.type) == (
-            "max_tokens_out_of_range",
-            "max_tokens",
-            "invalid_request_error",
-        )
-        assert bad.value.request_id is not None
-        assert bad.value.request_id.startswith("req-")
-        with pytest.raises(openai.NotFoundError) as missing:
-            await client.chat.completions.create(model="nothing", messages=HELLO)
-        assert missing.value.code == "model_not_found"
-        async with client_of(r, key="hr-00000009.wrong") as stranger:
-            with pytest.raises(openai.AuthenticationError):
-                await stranger.models.list()
-
-
 async def test_a_refused_client_comes_back_when_it_was_told_to_and_counts_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("headrace.policy.endpoint.NO_REPLICA_RETRY_S", 0.2)
-    async with rig(RAW) as r, client_of(r, retries=2) as client:
+    async with rig(RAW) as r, openai_of(r, retries=2) as client:
         r.endpoint = endpoint_view(cold_start_deadline_s=0.01)
         await r.publish(replicas=[])
         asking = asyncio.create_task(client.chat.completions.create(model="smollm2", messages=HELLO))
@@ -141,36 +113,8 @@ async def test_a_refused_client_comes_back_when_it_was_told_to_and_counts_once(
         assert last.entities[0].offered_work == last.entities[0].served_work == pytest.approx(13)
 
 
-async def test_the_databricks_client_queries_an_endpoint() -> None:
-    async def config(exchange: Exchange) -> None:
-        exchange.respond(200, [JSON], b"{}")
-
-    def query(r: Rig) -> tuple[str | None, str]:
-        client = WorkspaceClient(host=r.url, token=QUERY_KEY)
-        hello = [ChatMessage(role=ChatMessageRole.USER, content="hello")]
-        got = client.serving_endpoints.query(
-            "smollm2", messages=hello, max_tokens=5, client_request_id="c-1", usage_context={"team": "blue"}
-        )
-        with pytest.raises(BadRequest, match="expected 1 to 4095"):
-            client.serving_endpoints.query("smollm2", messages=hello, max_tokens=10**6)
-        with pytest.raises(NotFound):
-            client.serving_endpoints.query("nothing", messages=hello)
-        assert got.choices is not None
-        assert got.choices[0].message is not None
-        return got.choices[0].message.content, str(got.served_model_name)
-
-    async with rig(RAW) as r:
-        server = Server(config)
-        await server.listen(path=str(r.controller.http_path))
-        assert await asyncio.to_thread(query, r) == ("Hello world", "smollm2-1")
-        await server.close()
-        reserved = r.journal()[0]
-        assert isinstance(reserved, Reserved)
-        assert (reserved.client_request_id, reserved.usage_context) == ("c-1", {"team": "blue"})
-
-
 async def test_two_hundred_requests_at_once_are_each_answered_and_booked_once() -> None:
-    async with rig(PROGRESS, RAW) as r, client_of(r) as client:
+    async with rig(PROGRESS, RAW) as r, openai_of(r) as client:
 
         async def one(index: int) -> str | None:
             if index % 2:
@@ -187,3 +131,90 @@ async def test_two_hundred_requests_at_once_are_each_answered_and_booked_once() 
         assert tick.entities[0].output_tokens == 400
         assert tick.entities[0].in_flight == 0
         assert tick.entities[0].served_work == pytest.approx(200 * 13)
+
+
+@BASES
+async def test_the_responses_api_is_said_not_to_be_served(base: str) -> None:
+    async with rig(RAW) as r, openai_of(r, base=base) as client:
+        with pytest.raises(openai.NotFoundError, match="use /v1/chat/completions") as raised:
+            await client.responses.create(model="smollm2", input="hello")
+        assert (raised.value.code, raised.value.type) == ("not_supported", "invalid_request_error")
+        assert r.engines[0].bodies == []
+
+
+@BOTH
+@BASES
+async def test_embeddings(traits: Traits, base: str) -> None:
+    """The client always asks for base64, unless it is told what to ask for."""
+    async with rig(traits) as r, openai_of(r, base=base) as client:
+        r.engines[0].behave = embed([0.5, -1.0], prompt_tokens=6)
+        packed = await client.embeddings.create(model="smollm2", input=["hello", "you"])
+        plain = await client.embeddings.create(model="smollm2", input=[1, 2, 3], encoding_format="float")
+        assert [found.embedding for found in packed.data] == [[0.5, -1.0]] * 2
+        assert plain.data[0].embedding == [0.5, -1.0]
+        assert packed.usage.prompt_tokens == packed.usage.total_tokens == 6
+        assert [body["encoding_format"] for body in r.engines[0].bodies] == ["base64", "float"]
+        settled = [record for record in r.journal() if isinstance(record, Settled)]
+        assert [(record.input_tokens, record.output_tokens) for record in settled] == [(6, 0)] * 2
+
+
+async def test_lists_of_numbers_are_taken_where_base64_was_asked_for() -> None:
+    """Engines may ignore ``encoding_format``."""
+    async with rig(RAW) as r, openai_of(r) as client:
+        vectors = embed([0.5, -1.0], prompt_tokens=6)
+        r.engines[0].behave = lambda engine, exchange, body: vectors(engine, exchange, {**body, "encoding_format": ""})
+        got = await client.embeddings.create(model="smollm2", input="hello")
+        assert got.data[0].embedding == [0.5, -1.0]
+
+
+async def test_headers_of_an_answer_can_be_read() -> None:
+    async with rig(RAW) as r, openai_of(r, key=ADMIN_KEY) as client:
+        raw = await client.chat.completions.with_raw_response.create(
+            model="smollm2", messages=HELLO, extra_headers={"x-headrace-explain": "1"}
+        )
+        assert raw.headers["x-headrace-replica"] == "replica-0"
+        assert raw.headers["x-headrace-work"] == "13.000"
+        assert raw.headers["served-model-name"] == "smollm2-1"
+        assert raw.request_id == r.journal()[0].rid
+
+
+# Retries.
+
+
+async def test_the_client_waits_as_many_milliseconds_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not its own half second or more."""
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr("openai._base_client.anyio.sleep", sleep)
+    monkeypatch.setattr("headrace.policy.endpoint.NO_REPLICA_RETRY_S", 6.1234)
+    async with rig(RAW) as r, openai_of(r, retries=2) as client:
+        r.endpoint = endpoint_view(cold_start_deadline_s=0.01)
+        await r.publish(replicas=[])
+        with pytest.raises(openai.InternalServerError) as raised:
+            await client.chat.completions.create(model="smollm2", messages=HELLO)
+        assert raised.value.response.headers["retry-after-ms"] == "6124"
+        assert raised.value.response.headers["retry-after"] == "7"
+        assert slept == [6.124, 6.124]
+        tick = await r.controller.tick(lambda tick: tick.entities[0].rejected == 3)
+        assert tick.entities[0].arrivals == 3
+
+
+async def test_a_request_that_killed_two_replicas_is_not_asked_again() -> None:
+    async with rig(RAW, RAW, RAW, RAW) as r, openai_of(r, retries=5) as client:
+        for engine in r.engines:
+            engine.behave = vanish
+        with pytest.raises(openai.InternalServerError, match="two replicas died"):
+            await client.chat.completions.create(model="smollm2", messages=HELLO)
+        assert sum(len(engine.bodies) for engine in r.engines) == 2
+
+
+async def test_what_is_wrong_with_a_request_is_not_asked_again() -> None:
+    async with rig(RAW) as r, openai_of(r, retries=5) as client:
+        with pytest.raises(openai.BadRequestError):
+            await client.chat.completions.create(model="smollm2", messages=HELLO, max_tokens=10**9)
+        assert (await client.models.list()).data[0].id == "smollm2"
+        reserved = [record for record in r.journal() if isinstance(record, Reserved)]
+        assert reserved == []
