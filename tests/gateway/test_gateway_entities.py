@@ -233,6 +233,33 @@ async def test_replicas_that_say_that_they_cannot_are_no_reason_not_to_fall_back
         assert entities_of(r) == ["e-0", "e-0", "e-1"]
 
 
+async def test_at_the_next_entity_another_replica_may_be_tried_again() -> None:
+    cannot = fail(503, {"error": {"message": "overloaded"}})
+    async with rig(RAW, RAW, RAW) as r:
+        r.endpoint = endpoint({}, {}, fallback=True)
+        await r.publish(replicas=[engine.view(entity=f"e-{min(1, index)}") for index, engine in enumerate(r.engines)])
+        r.engines[0].behave = r.engines[1].behave = cannot
+        got = await r.chat()
+        assert (got.status, served_by(got)) == (200, "name-1")
+        assert [len(engine.bodies) for engine in r.engines] == [2, 1, 1]
+
+
+async def test_what_has_fallen_back_waits_there_and_spills_no_further() -> None:
+    view = endpoint({"traffic": 0}, {"traffic": 100}, overload="spill", fallback=True)
+    async with serving(view, slots=1) as r:
+        running = await holds(r, 1)
+        await republish(r, endpoint({}, {}, overload="spill", fallback=True), slots=1)
+        r.engines[0].behave = BROKEN
+        client = await r.connect()
+        await client.send("POST", CHAT, chat_body())
+        await r.controller.tick(lambda tick: ticks(tick)["e-1"].queued == 1)
+        assert len(r.engines[0].bodies) == 1
+        r.engines[1].behave = answer("now")
+        r.engines[1].release.set()
+        assert served_by(await client.answer()) == "name-1"
+        running.close()
+
+
 async def test_a_cold_start_that_takes_too_long_is_tried_on_the_next_entity() -> None:
     async with serving(endpoint({}, {}, cold_start_deadline_s=0.1, fallback=True)) as r:
         await r.publish(replicas=[r.engines[1].view(entity="e-1")])

@@ -138,6 +138,32 @@ async def test_an_engine_lost_before_the_first_byte_costs_the_client_nothing(tra
         assert tick.entities[0].arrivals == 2
 
 
+async def test_nothing_that_a_lost_replica_has_said_of_its_answer_is_taken_for_the_next_ones() -> None:
+    async def announces_and_dies(engine: FakeEngine, exchange: Exchange, body: dict[str, object]) -> None:
+        exchange.start(200, [(b"content-type", b"text/html")], length=7)
+        exchange.abort()
+
+    async def in_two(engine: FakeEngine, exchange: Exchange, body: dict[str, object]) -> None:
+        exchange.start(200)
+        exchange.write(b'{"choices":')
+        await engine.release.wait()
+        exchange.write(b"[]}")
+        exchange.finish()
+
+    async with rig(RAW, RAW) as r:
+        r.engines[0].behave, r.engines[1].behave = announces_and_dies, in_two
+        client = await r.connect()
+        await client.send("POST", CHAT, chat_body())
+        status, headers = await client.head()
+        assert (status, headers["transfer-encoding"]) == (200, "chunked")
+        assert "content-type" not in headers
+        await client.until(b'"choices":')
+        r.engines[1].release.set()
+        await client.until(b"[]}\r\n0\r\n\r\n")
+        assert len(r.engines[0].bodies) == 1
+        client.close()
+
+
 @BOTH
 async def test_a_replica_that_cannot_be_reached_is_passed_over(traits: Traits) -> None:
     async with rig(traits, traits) as r:
