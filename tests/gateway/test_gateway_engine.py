@@ -117,6 +117,19 @@ async def test_what_the_engine_refuses_is_told_with_its_reason(smollm2: ModelSet
         assert (await r.chat(max_tokens=2)).status == 200
 
 
+async def test_that_it_makes_no_embeddings_is_said_and_costs_nothing(smollm2: ModelSettings) -> None:
+    async with real(smollm2) as (r, _), openai.AsyncOpenAI(base_url=f"{r.url}/v1", api_key=QUERY_KEY) as client:
+        for given in ("hello", ["hello", "you"], [1, 2, 3]):
+            with pytest.raises(openai.BadRequestError, match="makes no embeddings") as raised:
+                await client.embeddings.create(model="smollm2", input=given)
+            assert raised.value.code == "embeddings_not_supported"
+            settled = last_settled(r)
+            assert (settled.outcome, settled.work) == ("refused", 0.0)
+        assert (await r.chat(max_tokens=2)).status == 200
+        tick = await r.controller.tick(lambda tick: tick.entities[0].completed == 4)
+        assert tick.replicas[0].failures == 0
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_client_that_leaves_in_prefill_frees_the_slot(smollm2: ModelSettings, stream: bool) -> None:
     async with real(smollm2) as (r, view):
