@@ -142,7 +142,13 @@ def _failures(evidence: Evidence, problems: list[str]) -> None:
         replica = told.reserved[-1].replica if told is not None and told.reserved else None
         match attempt.failure:
             case "lost":
-                causes = [kill for kill in kills if kill.target is Target.GATEWAY and _meet(kill, began, ended, 0.0)]
+                # Of its replica too, in mid-stream: aiohttp drops an event that comes together with the cut.
+                cut = replica if attempt.stream and attempt.status == 200 else None
+                causes = [
+                    kill
+                    for kill in kills
+                    if (kill.target is Target.GATEWAY or kill.child.token == cut) and _meet(kill, began, ended, 0.0)
+                ]
             case "event":
                 causes = [kill for kill in kills if kill.child.token == replica and _meet(kill, began, ended, 0.0)]
             case "502" | "503":

@@ -172,7 +172,8 @@ class Clients:
                 await (_events if attempt.stream else _whole)(answer, attempt)
                 return None
         except (aiohttp.ClientError, TimeoutError, ConnectionError):
-            attempt.failure = "lost"
+            # A stream that ends with an error event is cut behind it.
+            attempt.failure = attempt.failure or "lost"
             return None if attempt.stream and attempt.status == 200 else 0.0
 
 
