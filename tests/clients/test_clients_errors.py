@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -271,6 +273,17 @@ async def test_the_databricks_client_raises_it_with_all_its_fields(case: Case, m
             assert error.retry_after_secs <= watch.slept[0] < error.retry_after_secs + 1
         for other in others:
             other.close()
+
+
+def test_the_documentation_has_every_status_with_its_codes() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "reference" / "http.md").read_text()
+    rows = re.findall(r"^\| ([\d, ]*) ?\| (`.*?`) \|", text.split("### Errors")[1].split("\n## ")[0], re.MULTILINE)
+    told: set[tuple[int, str]] = set()
+    statuses: list[int] = []
+    for first, codes in rows:
+        statuses = [int(status) for status in re.findall(r"\d+", first)] or statuses
+        told |= {(status, code) for status in statuses for code in re.findall(r"`(\w+)`", codes)}
+    assert {(case.status, case.code) for case in CASES} <= told
 
 
 async def test_a_head_or_body_that_does_not_come_has_the_same_error_body() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,6 +59,11 @@ async def test_an_answer_tells_estimate_reservation_wait_replica_and_work(traits
         assert found["replica"] == reserved.replica == "replica-0"
         assert float(found["work"]) == pytest.approx(settled.work, abs=0.001)
         assert (found["work-exact"], settled.exact) == ("true", True)
+
+
+def test_the_documentation_has_every_header() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "reference" / "http.md").read_text()
+    assert set(re.findall(r"`x-headrace-([a-z-]+)`", text)) == ENDED
 
 
 @BOTH
