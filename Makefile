@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh Debian or Ubuntu machine with Python 3.11+ and a C compiler:
 #   make serve   environment, packages, model, and a server with a real model behind it
 #   make test    environment, packages, model, and every check and test
-# make compile halves what the gateway costs; make pure goes back to plain Python.
+# make compile takes a third off what a request costs the gateway; make pure goes back to plain Python.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -35,7 +35,7 @@ format: $(VENV)/.headrace-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The hot path as machine code, in place: a request costs half as much. About a minute.
+# The hot path as machine code, in place: a request costs a third less. About a minute.
 compile: $(VENV)/.headrace-compiled
 
 $(VENV)/.headrace-compiled: $(VENV)/.headrace-test setup.py $(wildcard $(HOT:=/*.py))
