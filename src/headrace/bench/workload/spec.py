@@ -77,6 +77,8 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = True
     force_length: bool = True
     """Ask for exactly the output length (``ignore_eos``, ``max_tokens``); else it is only the limit."""
+    path: str | None = None
+    """Where every request goes, in place of the API's own path, such as ``/serving-endpoints/NAME/invocations``."""
     extra: dict[str, object] = msgspec.field(default_factory=dict)
     """More fields of every body."""
 
