@@ -1,0 +1,98 @@
+"""Reading what the options of a load say: lengths, levels, arrivals, stages. Raises UsageError with what was
+expected."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from headrace.bench.workload.spec import Lengths, LogNormal, Normal, Stage, Stages, Uniform
+from headrace.cli.errors import UsageError
+
+LENGTHS_HELP = "N, A..B (uniform), normal:MEAN,SD or lognormal:MEDIAN,SIGMA"
+
+
+def lengths(option: str, words: str) -> Lengths:
+    """``2048``, ``100..300``, ``normal:1024,200`` or ``lognormal:512,0.7``, each with an optional ``,LOW..HIGH``."""
+    kind, colon, figures = words.partition(":")
+    try:
+        if not colon:
+            return Uniform(*_span(kind)) if ".." in kind else Uniform(int(kind), int(kind))
+        first, second, *rest = figures.split(",")
+        low, high = _span(rest[0]) if rest else (1, 1 << 20)
+        if len(rest) > 1:
+            raise ValueError
+        if kind == "normal":
+            return Normal(float(first), float(second), low, high)
+        if kind == "lognormal":
+            return LogNormal(float(first), float(second), low, high)
+    except ValueError:
+        pass
+    raise UsageError(f"{option} is {words!r}; expected {LENGTHS_HELP}, such as 2048 or normal:1024,200,64..4096")
+
+
+def _span(words: str) -> tuple[int, int]:
+    low, dots, high = words.partition("..")
+    if not dots:
+        raise ValueError
+    return int(low), int(high)
+
+
+def levels(option: str, words: str) -> list[float]:
+    """``4`` or ``1,2,4,8``: one run for each."""
+    try:
+        found = [float(word) for word in words.split(",")]
+    except ValueError:
+        found = []
+    if not found or any(not 0 < level < 1e7 for level in found):
+        raise UsageError(f"{option} is {words!r}; expected a number above 0, or several such as 1,2,4")
+    return found
+
+
+def stages(words: str) -> Stages:
+    """``60@2,30@2..8,60@8``: seconds at a rate, or from one rate to another, in requests/s."""
+    found = []
+    for part in words.split(","):
+        match = re.fullmatch(r"([\d.]+)@([\d.]+)(?:\.\.([\d.]+))?", part.strip())
+        try:
+            seconds, low, high = (float(one or match[2]) for one in match.groups()) if match else (0.0, 0.0, 0.0)
+        except ValueError:
+            seconds = 0.0
+        if seconds <= 0:
+            raise UsageError(f"--stages is {words!r}; expected SECONDS@RATE or SECONDS@FROM..TO, such as 60@1,30@1..4")
+        found.append(Stage(seconds, low, high))
+    return Stages(tuple(found))
+
+
+def vocabulary(words: str) -> tuple[int, int]:
+    first, dots, end = words.partition("..")
+    if not (dots and first.isdigit() and end.isdigit()):
+        raise UsageError(f"--vocabulary is {words!r}; expected two token ids such as 1000..20000")
+    return int(first), int(end)
+
+
+def fields(given: list[str]) -> dict[str, Any]:
+    """``NAME=VALUE`` each; the value is JSON, or else a string."""
+    found: dict[str, Any] = {}
+    for words in given:
+        name, equals, value = words.partition("=")
+        if not (name and equals):
+            raise UsageError(f"--field is {words!r}; expected NAME=VALUE, such as temperature=0.7")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
+
+
+def seconds(option: str, words: str) -> float:
+    """``90``, ``90s``, ``20m`` or ``1h``."""
+    match = re.fullmatch(r"([\d.]+)\s*(ms|s|m|min|h)?", words.strip())
+    try:
+        value = float(match[1]) * {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600}[match[2] or "s"] if match else 0
+    except ValueError:
+        value = 0
+    if value <= 0:
+        raise UsageError(f"{option} is {words!r}; expected a time such as 90s or 20m")
+    return value
