@@ -2,7 +2,8 @@
 
 All times are seconds on the run's clock, whose zero is the planned start of the run (``time.monotonic_ns`` underneath,
 so that processes agree).
-NaN where something did not happen.
+NaN where something did not happen. An answer that is no stream is one event at its end, and has no ``first_s``: when
+its first token was there is not known.
 """
 
 from __future__ import annotations
@@ -31,6 +32,21 @@ class Outcome(IntEnum):
     """Cut off by the end of the run."""
 
 
+class TokensFrom(IntEnum):
+    """How it is known which of its events carried how many tokens."""
+
+    EVENTS = 0
+    """One for each event that shows text: the server told no more."""
+    USAGE = 1
+    """Usage came with the events; each carries what it rose by."""
+    LISTS = 2
+    """Events list their tokens (``logprobs``, ``token_ids``)."""
+    AGREED = 3
+    """One for each event that shows text, and usage says the same."""
+    SPREAD = 4
+    """Usage says another number: it is spread evenly over the events, which is a guess."""
+
+
 REQUEST = np.dtype(
     [
         ("number", "u4"),
@@ -54,7 +70,8 @@ REQUEST = np.dtype(
         ("output_tokens", "i4"),  # server usage; token-bearing events where it told none
         ("events", "i4"),  # events that carry a token
         ("first_event", "i8"),  # index of its first event in the arrays of events
-        ("error", "i4"),  # index into the table of errors; -1 for none
+        ("error", "i4"),  # index into the table of errors; -1 for none; with OK, what is remarkable about the answer
+        ("tokens_from", "u1"),
     ]
 )
 
