@@ -60,20 +60,41 @@ class Dataset(msgspec.Struct, frozen=True, kw_only=True, tag="dataset"):
     """Requests in a seeded random order, and anew each time round; traces with times keep theirs."""
 
 
+class Prose(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of the model's tokens in prose made here: ``n`` words are ``fixed + per_word * n`` input tokens."""
+
+    origin: str
+    """Where it is known from, in words."""
+    exact: bool
+    """Every count comes out as said, and not only on average."""
+    fixed: float = 0.0
+    """Tokens around the words: a start token, the template of a chat."""
+    per_word: float = 1.0
+    left_out: tuple[str, ...] = ()
+    """Words that are not one token."""
+    bytes_per_token: float | None = None
+    """Of texts of a dataset."""
+
+
 class Content(msgspec.Struct, frozen=True, kw_only=True):
     """How bodies are made of lengths or texts."""
 
     api: Literal["completions", "chat"] = "completions"
-    """For prompts made here; datasets of chats are always sent as chats."""
+    """For prompts made here, and plain prompts of a dataset; datasets of chats are always sent as chats."""
     prompt: Literal["ids", "text"] = "ids"
-    """Token ids (exact on any server that takes them), or prose (for servers that take text alone)."""
+    """Token ids (exact on any server that takes them), or prose (for servers that take text alone; all chats)."""
     tokenizer: str | None = None
     """File of a tokenizer (tokenizer.json) that makes prose exact; None: the server's own tokenize route or, failing
     that, its usage."""
+    prose: Prose | None = None
+    """As ``fit`` found it; None: nothing is known, and a word is taken for a token."""
     vocabulary: tuple[int, int] = (1000, 20000)
     """Token ids from here up to below there are plain text."""
     reuse: bool = False
     """Leave prompts as they are, so that a prefix cache may help; else each starts with a head of its own."""
+    salt: int = 0
+    """Goes into the heads and changes nothing else: with a new one, a server that has seen the same seed before (at
+    another rate, say) finds nothing of it in its cache."""
     stream: bool = True
     force_length: bool = True
     """Ask for exactly the output length (``ignore_eos``, ``max_tokens``); else it is only the limit."""
