@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass, field
 from importlib import metadata
 
-import environments
+from environments import Environment
 from load import Load, Shape, Target
 from process import Child, Failed
 from rows import HERE, MODEL, READY_S, SECRET, STREAMS, Place, Row
@@ -63,17 +63,21 @@ class Peer(Row):
 
     @property
     def version(self) -> str:
-        return environments.version(self.name, self.package)
+        return self._environment.version(self.package)
+
+    @property
+    def _environment(self) -> Environment:
+        return Environment(PEERS / f"{self.name}.txt")
 
     def prepare(self) -> None:
-        environments.prepare(self.name)
+        self._environment.prepare()
 
     async def start(self, place: Place) -> None:
         port = free_port()
         places = {"port": port, "metrics": free_port(), "upstream": place.upstream_port, "folder": place.folder}
         self.child = Child(
             [
-                environments.program(self.name, self.command),
+                self._environment.program(self.command),
                 *(argument.format(**places, peers=PEERS) for argument in self.arguments),
             ],
             log=place.folder / f"{self.name}.log",
