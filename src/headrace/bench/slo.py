@@ -127,17 +127,17 @@ def tightest_ttft_s(slo: Slo | None) -> float | None:
 def good(records: Records, criterion: Criterion) -> NDArray[np.bool_]:
     """Which of ``records.requests`` are good: complete, and within every limit.
 
-    TTFT and E2E count from when a request was due. TPOT of a one-token answer is met; that of an answer that came in
-    one event is judged by what it cannot exceed (``timings.tpot_at_most_s``).
+    TTFT and E2E count from when a request was due; an answer that was no stream shows its first token at its end. TPOT
+    of a one-token answer is met; that of an answer that came in one event is judged by what it cannot exceed
+    (``timings.tpot_at_most_s``).
     """
     within = timings.ok(records)
-    for limit, values in (
-        (criterion.ttft_s, timings.ttft_scheduled_s),
-        (criterion.tpot_s, timings.tpot_at_most_s),
-        (criterion.e2e_s, timings.e2e_scheduled_s),
-    ):
-        if limit is not None:
-            within &= values(records) <= limit  # NaN, which no answer shows, is not within
+    if criterion.ttft_s is not None:
+        within &= timings.first_shown_s(records) - records.requests["scheduled_s"] <= criterion.ttft_s
+    if criterion.tpot_s is not None:
+        within &= timings.tpot_at_most_s(records) <= criterion.tpot_s
+    if criterion.e2e_s is not None:
+        within &= timings.e2e_scheduled_s(records) <= criterion.e2e_s
     return within
 
 

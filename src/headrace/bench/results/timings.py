@@ -8,18 +8,28 @@ from numpy.typing import NDArray
 from headrace.bench.client.records import Outcome, Records
 
 Seconds = NDArray[np.float64]
+Chosen = NDArray[np.bool_]
+"""Of the requests, in their order."""
 
 COALESCED_S = 20e-6
 """Events closer than this came in one read of the socket: the time between them is the network's, not the engine's."""
 
 
-def ok(records: Records) -> NDArray[np.bool_]:
+def ok(records: Records) -> Chosen:
     """Complete answers."""
     return np.asarray(records.requests["outcome"] == Outcome.OK)
 
 
+def first_shown_s(records: Records) -> Seconds:
+    """When a client saw the first token: of a complete answer that was no stream, its end. NaN where none came."""
+    requests = records.requests
+    unstreamed = np.isnan(requests["first_s"]) & ok(records)
+    return np.asarray(np.where(unstreamed, requests["end_s"], requests["first_s"]))
+
+
 def ttft_scheduled_s(records: Records) -> Seconds:
-    """From when the request was due to its first token: what a client that does not wait for the tool sees."""
+    """From when the request was due to its first token: what a client sees that does not wait for this one. NaN for an
+    answer that was no stream."""
     return np.asarray(records.requests["first_s"] - records.requests["scheduled_s"])
 
 
@@ -59,12 +69,12 @@ def tpot_s(records: Records) -> Seconds:
 
 
 def tpot_at_most_s(records: Records) -> Seconds:
-    """TPOT, or what it cannot exceed for an answer that came in one event: all of (last token - sent) spent on the
-    tokens after the first. Zero for an answer of one token."""
+    """TPOT, or what it cannot exceed for an answer that came in one event: all of (end - sent) spent on the tokens
+    after the first. Zero for an answer of one token."""
     requests = records.requests
     seen = tpot_s(records)
     after = requests["output_tokens"] - 1
-    bound = (requests["last_s"] - requests["sent_s"]) / np.maximum(after, 1)
+    bound = (requests["end_s"] - requests["sent_s"]) / np.maximum(after, 1)
     return np.asarray(np.where(after <= 0, 0.0, np.where(np.isnan(seen), bound, seen)))
 
 
@@ -75,7 +85,7 @@ def _first_event_tokens(records: Records) -> NDArray[np.int64]:
     return tokens
 
 
-def event_owners(records: Records, chosen: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def event_owners(records: Records, chosen: Chosen) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """For every token-bearing event of the chosen requests: its index in the arrays of events, and the index of its
     request."""
     rows = np.flatnonzero(chosen & (records.requests["events"] > 0))
@@ -86,7 +96,7 @@ def event_owners(records: Records, chosen: NDArray[np.bool_]) -> tuple[NDArray[n
     return records.requests["first_event"][owners] + within, owners
 
 
-def gaps_s(records: Records, chosen: NDArray[np.bool_]) -> tuple[Seconds, NDArray[np.uint16]]:
+def gaps_s(records: Records, chosen: Chosen) -> tuple[Seconds, NDArray[np.uint16]]:
     """Inter-token latencies of the chosen requests: seconds since the event before in the same answer, and how many
     tokens the event carries. The first event of an answer has none."""
     index, owners = event_owners(records, chosen)

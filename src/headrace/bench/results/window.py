@@ -1,0 +1,93 @@
+"""The steady window of a run: after its warm-up, before its drain."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.bench.client.records import Records
+from headrace.bench.results import rates
+from headrace.bench.workload.spec import ClosedLoop, LoadSpec
+
+BATCHES = 100
+OBSERVATIONS_PER_BATCH = 5
+"""What the 5 of MSER-5 stands for (White, Cobb and Spratt 2000)."""
+FEWEST_REQUESTS = 20
+"""Below this, a mean over batches tells the single requests and not a state."""
+KEPT = 0.1
+"""The part of the batches at the end that is never cut away: a few of them can agree by chance."""
+
+
+class Window(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds on the run's clock."""
+
+    load_start_s: float
+    load_end_s: float
+    """The load that was asked for lasted until here; what follows is drain, or load that is kept on."""
+    start_s: float | None
+    """Where the steady window begins, which ends with the load; None for no steady state."""
+    signal: str
+    """What was watched."""
+    words: str
+
+
+def steady(records: Records, spec: LoadSpec) -> Window:
+    """The part of the load over which its mean is known best, by MSER-5.
+
+    An open loop is watched by its requests in flight, where a backlog shows. A closed loop fixes those, so there it is
+    the tokens/s.
+    """
+    end = load_end_s(records, spec)
+    closed = isinstance(spec.arrivals, ClosedLoop)
+    signal = "output tokens/s" if closed else "requests in flight"
+
+    def found(start: float | None, words: str) -> Window:
+        return Window(load_start_s=0.0, load_end_s=end, start_s=start, signal=signal, words=words)
+
+    measured = int(np.count_nonzero(records.requests["measured"]))
+    if measured < FEWEST_REQUESTS or end <= 0:
+        return found(None, f"no steady window is looked for in fewer than {FEWEST_REQUESTS} requests")
+    edges = np.linspace(0.0, end, BATCHES * OBSERVATIONS_PER_BATCH + 1)
+    observed = rates.output_rate(records, edges) if closed else rates.in_flight(records, edges)
+    cut = truncation(observed.reshape(BATCHES, OBSERVATIONS_PER_BATCH).mean(axis=1))
+    if cut > BATCHES / 2:
+        return found(
+            None,
+            f"no steady state: the {signal} were still changing at the end of the load; figures are of the whole run. "
+            "Send less, or for longer",
+        )
+    share = f"{cut / BATCHES:.0%} of the load cut off as warm-up" if cut else "no warm-up seen"
+    return found(end * cut / BATCHES, f"MSER-5 over the {signal}: {share}")
+
+
+def load_end_s(records: Records, spec: LoadSpec) -> float:
+    """When the measured load ended: at its planned end, or with the last request that was due before it was cut off.
+
+    Answers still under way then are drain.
+    """
+    due = records.requests["scheduled_s"][records.requests["measured"]]
+    if not len(due):
+        return 0.0
+    last = float(np.max(due))
+    planned, requests = spec.amount.duration_s, spec.amount.requests
+    if planned is None or (requests is not None and len(due) >= requests):
+        return last
+    known_until = max(last, float(np.nanmax(records.requests["end_s"], initial=last)))
+    return min(planned, known_until)
+
+
+def truncation(batches: NDArray[np.float64]) -> int:
+    """How many of the first batch means to cut off: where the standard error of the mean of the rest, as if they were
+    independent, is least.
+
+    argmin over d of sum_{i>d} (Y_i - mean of the rest)^2 / (n - d)^2 (White 1997, MSER).
+    """
+    count = len(batches)
+    rest = np.arange(count, 0, -1)
+    centred = batches - batches.mean()  # the sums of squares lose no digits to a large mean
+    sums = np.cumsum(centred[::-1])[::-1]
+    squares = np.cumsum((centred * centred)[::-1])[::-1]
+    errors = np.maximum(squares - sums * sums / rest, 0.0) / rest**2
+    errors[errors <= 1e-18 * max(1.0, float(squares[0]))] = 0.0  # equal values: cut nothing off for rounding's sake
+    return int(np.argmin(errors[: count - max(1, int(KEPT * count)) + 1]))
