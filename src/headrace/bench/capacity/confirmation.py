@@ -1,0 +1,93 @@
+"""Replicates that confirm a rate, with seeds of their own: what the search believes is not proof of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from headrace.bench.capacity.evidence import ALPHA, Told, evidence, verdict
+from headrace.bench.capacity.posterior import Posterior
+from headrace.bench.capacity.stability import WARM_UP_SHARE
+from headrace.bench.capacity.statistics import Verdict, requests_to_show
+
+REPLICATES = 3
+POWER = 0.8
+"""Wished probability that a confirmation passes."""
+STEP = 0.01
+STEPS = 70
+"""The rate to confirm is looked for from the lower end of the interval down to half of it, in steps of 1%."""
+LEAST = 50
+"""Requests of one more replicate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    rate: float
+    above: float
+    """Upper end of the interval: one probe there, so that the confirmation can also see the other side."""
+    requests: int
+    """Of each replicate."""
+
+
+def plan(
+    found: Posterior,
+    told: Sequence[Told],
+    targets: Sequence[float],
+    *,
+    look: int,
+    seconds: float,
+    most_requests: float,
+    before: float | None,
+    highest: float,
+) -> Plan:
+    """The highest rate, from the lower end of the interval downwards, that can probably be shown to hold with the
+    requests that ``seconds`` and ``most_requests`` allow.
+
+    ``before``: the rate of the last confirmation, unless it failed. Its replicates count, so it is kept as long as it
+    is likely to pass in the end.
+    """
+    low, high = min(found.quantile(0.025), highest), found.quantile(0.975)
+    effects = [_effect(told, criterion, target) for criterion, target in enumerate(targets)]
+
+    def needed(rate: float) -> float:
+        independent = max(
+            effect * requests_to_show(found.attainment(rate, criterion), target, spent(look) / len(targets), POWER)
+            for criterion, (target, effect) in enumerate(zip(targets, effects, strict=True))
+        )
+        return independent / (1 - WARM_UP_SHARE)
+
+    def affordable(rate: float) -> float:
+        return min(seconds * rate * REPLICATES / (REPLICATES + 1), most_requests)
+
+    if before is not None:
+        more = needed(before) - sum(result.requests for _, result in replicates(told, before))
+        if more <= affordable(before):
+            return Plan(before, high, max(math.ceil(more / REPLICATES), LEAST))
+    rates = low * np.exp(-STEP * np.arange(STEPS))
+    chances = [affordable(rate) / needed(rate) for rate in rates]
+    place = next((place for place, chance in enumerate(chances) if chance >= 1), int(np.argmax(chances)))
+    rate = float(rates[place])
+    return Plan(rate, high, max(math.ceil(min(needed(rate), affordable(rate)) / REPLICATES), 1))
+
+
+def replicates(told: Sequence[Told], rate: float) -> list[Told]:
+    return [one for one in told if one[0].phase == "confirm" and one[0].rate == rate]
+
+
+def spent(look: int) -> float:
+    """Level of the ``look``-th look at the confirmation, from 1: each spends half of what is left of 5%."""
+    return float(ALPHA * 0.5**look)
+
+
+def judge(among: Sequence[Told], rate: float, targets: Sequence[float], look: int) -> Verdict:
+    """On all replicates at ``rate`` together."""
+    return verdict(replicates(among, rate), targets, among=among, alpha=spent(look))
+
+
+def _effect(told: Sequence[Told], criterion: int, target: float) -> float:
+    data = evidence(told, criterion, target)
+    weight = data.bad + 1.0
+    return float(np.sum(weight * data.design_effect) / np.sum(weight))

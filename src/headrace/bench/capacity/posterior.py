@@ -1,0 +1,166 @@
+"""The belief about the capacity, on a grid of the logarithm of the rate.
+
+Attainment is taken to fall with the rate, and its logit to be about linear in log rate near the capacity, with one
+unknown slope below and another above (a queue declines slowly and then collapses). Each probe may lie off that line by
+a factor of two in slope, so that a probe far from the capacity says on which side it is and little more: the shape of
+the curve out there is nobody's to assume. What does not fit even so widens everything (``overdispersion``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from headrace.bench.capacity.evidence import Evidence, Told, drifts, evidence
+
+Array = NDArray[np.float64]
+
+SLOPES = 2.0 ** np.arange(-1, 11)
+"""Fall of the logit of attainment per unit of log rate: from a doubling of the load that hardly shows, to a cliff. The
+two at the ends only carry the neighbours of the inner ones."""
+NEIGHBOURS = np.array([1 / 6, 2 / 3, 1 / 6])
+"""Three-point Gauss-Hermite rule of a factor on a probe's slope, log-normal with sd log(2) / sqrt(3) = 0.4."""
+COARSE = 120
+FINE = 150
+NEGLIGIBLE = 1e-4
+"""Mass on either side that the fine part of the grid may leave to the coarse part."""
+PRIOR_WEIGHT = 4.0
+"""Probes' worth of belief that the model fits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Belief about one criterion: log weights over capacity and slope on either side, capacity first."""
+
+    target: float
+    below: Array
+    above: Array
+
+    @property
+    def log_density(self) -> Array:
+        return _log_sum(self.below) + _log_sum(self.above)
+
+
+@dataclass(frozen=True, slots=True)
+class Posterior:
+    grid: Array
+    """Of log capacity."""
+    width: Array
+    """Of each grid point's cell."""
+    curves: tuple[Curve, ...]
+    stable: Array
+    """Log density of the rate from which the backlog grows."""
+    overdispersion: float
+    """By how much more the probes scatter about the model than their counts explain; at least 1."""
+
+    @property
+    def cdf(self) -> Array:
+        """Of the capacity where all criteria hold, at the upper ends of cells."""
+        above = np.ones_like(self.grid)
+        for log_density in (*(curve.log_density for curve in self.curves), self.stable):
+            above *= 1 - np.cumsum(_mass(log_density, self.width))
+        return 1 - np.clip(above, 0.0, 1.0)
+
+    def quantile(self, share: float) -> float:
+        """Of the capacity, in requests/s."""
+        edges = self.grid + self.width / 2
+        return math.exp(
+            float(
+                np.interp(share, np.concatenate(([0.0], self.cdf)), np.concatenate(([edges[0] - self.width[0]], edges)))
+            )
+        )
+
+    def attainment(self, rate: float, criterion: int) -> float:
+        """Expected at ``rate``."""
+        curve = self.curves[criterion]
+        mass = _mass(curve.log_density, self.width)
+        x = math.log(rate)
+        side = np.where((self.grid >= x)[:, None], curve.below, curve.above)
+        weight = np.exp(side - side.max(axis=1, keepdims=True))
+        weight /= weight.sum(axis=1, keepdims=True)
+        logit = _logit(curve.target) + SLOPES[1:-1] * (self.grid - x)[:, None]
+        return float(mass @ (weight * expit(logit)).sum(axis=1))
+
+
+def posterior(told: Sequence[Told], targets: Sequence[float], lowest: float, highest: float) -> Posterior:
+    """Of ``usable`` probes; the capacity is somewhere in ``[lowest, highest]`` requests/s, a priori at any of its
+    logarithms alike."""
+    data = [evidence(told, criterion, target) for criterion, target in enumerate(targets)]
+    coarse = np.linspace(math.log(lowest), math.log(highest), COARSE)
+    first = _on_grid(coarse, data, targets, told, 1.0)
+    cdf = first.cdf
+    low = max(int(np.searchsorted(cdf, NEGLIGIBLE)) - 1, 0)
+    high = min(int(np.searchsorted(cdf, 1 - NEGLIGIBLE)) + 1, COARSE - 1)
+    grid = np.concatenate((coarse[:low], np.linspace(coarse[low], coarse[high], FINE), coarse[high + 1 :]))
+    found = _on_grid(grid, data, targets, told, 1.0)
+    excess = max(_overdispersion(found, each, criterion) for criterion, each in enumerate(data))
+    return _on_grid(grid, data, targets, told, excess) if excess > 1 else found
+
+
+def _on_grid(
+    grid: Array, data: Sequence[Evidence], targets: Sequence[float], told: Sequence[Told], excess: float
+) -> Posterior:
+    curves = tuple(_curve(grid, each, target, excess) for each, target in zip(data, targets, strict=True))
+    return Posterior(grid, np.gradient(grid), curves, _stable(grid, data[0].rate, *drifts(told)), excess)
+
+
+def _curve(grid: Array, data: Evidence, target: float, excess: float) -> Curve:
+    if not len(data.rate):
+        nothing = np.zeros((len(grid), len(SLOPES) - 2))
+        return Curve(target, nothing, nothing)
+    distance = grid[None, :] - np.log(data.rate)[:, None]
+    logit = _logit(target) + distance[:, :, None] * SLOPES
+    good, bad = (data.good / excess)[:, None, None], (data.bad / excess)[:, None, None]
+    # good log p + bad log(1 - p), with log(1 - p) = log p - logit.
+    log_likelihood = (good + bad) * (np.minimum(logit, 0.0) - np.log1p(np.exp(-np.abs(logit)))) - bad * logit
+    best = log_likelihood.max(axis=(1, 2), keepdims=True)
+    likelihood = np.exp(log_likelihood - best)
+    blurred = (
+        NEIGHBOURS[0] * likelihood[:, :, :-2]
+        + NEIGHBOURS[1] * likelihood[:, :, 1:-1]
+        + NEIGHBOURS[2] * likelihood[:, :, 2:]
+    )
+    each = np.log(blurred + 1e-300)
+    under = (distance >= 0).astype(float)
+    return Curve(target, np.einsum("px,pxk->xk", under, each), np.einsum("px,pxk->xk", 1 - under, each))
+
+
+def _stable(grid: Array, rate: Array, share: Array, error: Array) -> Array:
+    """A server that does ``c`` requests/s leaves 1 - c / rate of the arrivals in the backlog, and none below ``c``."""
+    expected = np.maximum(1 - np.exp(grid[None, :] - np.log(rate)[:, None]), 0.0)
+    return np.asarray(-0.5 * (((share[:, None] - expected) / error[:, None]) ** 2).sum(axis=0))
+
+
+def _overdispersion(found: Posterior, data: Evidence, criterion: int) -> float:
+    """Squared residuals of the counts about the expected attainment, per probe, with a prior that they fit."""
+    target = found.curves[criterion].target
+    squares, probes = 0.0, 0
+    for rate, good, bad in zip(data.rate, data.good, data.bad, strict=True):
+        share = found.attainment(float(rate), criterion)
+        n = good + bad
+        # Only where the line is meant to hold: near the target in attainment.
+        if n * (1 - target) < 1 or not target - 3 * (1 - target) < share < 1 - (1 - target) / 5:
+            continue
+        off = 0.4 * (_logit(share) - _logit(target)) * share * (1 - share)
+        squares += (good / n - share) ** 2 / (share * (1 - share) / n + off**2)
+        probes += 1
+    return max((squares + PRIOR_WEIGHT) / (max(probes - 2, 0) + PRIOR_WEIGHT), 1.0)
+
+
+def _logit(share: float) -> float:
+    return math.log(share / (1 - share))
+
+
+def _log_sum(log_weights: Array) -> Array:
+    best = log_weights.max(axis=1)
+    return np.asarray(best + np.log(np.exp(log_weights - best[:, None]).sum(axis=1)))
+
+
+def _mass(log_density: Array, width: Array) -> Array:
+    mass = np.exp(log_density - log_density.max()) * width
+    return np.asarray(mass / mass.sum())

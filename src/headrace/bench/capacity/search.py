@@ -1,0 +1,287 @@
+"""The search for the largest open-loop rate whose attainment holds, as a pure state machine: results in, the next probe
+or the answer out. It reads no clock and sends nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from headrace.bench.capacity import confirmation, scout
+from headrace.bench.capacity.answer import Answer, Limit
+from headrace.bench.capacity.evidence import Told, usable, verdict
+from headrace.bench.capacity.posterior import Posterior, posterior
+from headrace.bench.capacity.protocol import Observed, Phase, Probe
+from headrace.bench.capacity.result import Result, summarise
+from headrace.bench.capacity.stability import grows
+from headrace.bench.capacity.statistics import Verdict, sequential_verdict
+from headrace.bench.capacity.wording import conclude
+from headrace.bench.slo import Criterion
+
+BRACKET_STEPS = (1.5, 1.5, 2.0, 3.0)
+"""Factors between rates while all probes agree."""
+REACH = 512.0
+"""The capacity is looked for within this factor of where the scout points."""
+TIME_SHARE: dict[Phase, float] = {"floor": 0.04, "scout": 0.03, "bracket": 0.08, "refine": 0.15, "confirm": 0.3}
+"""Of the budget, that one probe may take."""
+SEARCH_SHARE = 0.6
+"""Of the budget; the rest is for the confirmation."""
+ERROR: dict[Phase, float] = {"floor": 0.01, "scout": 0.01, "bracket": 0.02, "refine": 0.001, "confirm": 0.001}
+"""Of the sequential test that ends a probe early."""
+NEAR_LIMIT = 1.1
+"""The range's limit is found when a rate that holds is within this factor below one that is refused."""
+MOST_PROBES = 300
+MOST_LOOKS = 8
+
+
+class Search:
+    """``next`` says what to do, ``tell`` takes what came of it; ``enough`` may be asked in between, at any time.
+
+    ``told`` is the whole state: a search made with the same arguments and given the same list (``retell``) is at the
+    same place.
+    """
+
+    def __init__(
+        self,
+        criteria: Sequence[Criterion],
+        *,
+        seed: int,
+        budget_s: float,
+        width: float = 0.05,
+        most_rate: float = math.inf,
+        most_users: int = 1024,
+    ) -> None:
+        """``width``: of the 95% interval, relative to the capacity. ``most_rate`` and ``most_users``: what the client
+        is good for, in requests/s and streams.
+
+        Raises ValueError for criteria, a budget or bounds that are no such thing.
+        """
+        if not criteria or not all(0 < criterion.attainment < 1 for criterion in criteria):
+            raise ValueError("a capacity search needs criteria with an attainment between 0 and 1, such as 0.99")
+        if not (budget_s > 0 and 0 < width < 1 and most_rate > 0 and most_users >= 1):
+            raise ValueError("budget, highest rate and users of a capacity search must be positive, its width below 1")
+        self.told: list[Told] = []
+        self._targets = tuple(criterion.attainment for criterion in criteria)
+        self._unit = math.ceil(1 / (1 - max(self._targets)) - 1e-9)  # requests of which one may be bad
+        self._seeds = np.random.default_rng(seed)
+        self._budget_s, self._width, self._most_rate, self._most_users = budget_s, width, most_rate, most_users
+        self._planned: list[Probe] = []
+        self._confirming: float | None = None
+        self._looks = 0
+        self._confirmed: float | None = None
+        self._start: float | None = None
+        self._belief: tuple[int, Posterior] | None = None
+
+    # What a driver asks
+
+    def next(self) -> Probe | Answer:
+        """What to do now. Says the same until it is told."""
+        if not self._planned:
+            decided = self._decide()
+            if isinstance(decided, Answer):
+                return decided
+            self._planned = decided
+        return self._planned[0]
+
+    def tell(self, probe: Probe, observed: Observed) -> None:
+        """What came of the probe that ``next`` gave, finished or cut short."""
+        self._take(probe, summarise(probe, observed))
+
+    def retell(self, told: Iterable[Told]) -> None:
+        """Take up a search that was interrupted. Raises ValueError when it was another search."""
+        for probe, result in told:
+            if self.next() != probe:
+                raise ValueError("these results are of a search with another SLO, seed, budget or bounds: start anew")
+            self._take(probe, result)
+
+    def enough(self, probe: Probe, observed: Observed) -> bool:
+        """Whether the probe may end now: decided (at any number of looks), hopeless, or out of time."""
+        answered = len(observed.scheduled_s)
+        share = observed.elapsed_s / self._budget_s / TIME_SHARE[probe.phase]
+        if observed.finished or self.spent_s + observed.elapsed_s >= self._budget_s or share > 2:
+            return True
+        if answered < probe.min_requests or observed.elapsed_s < probe.min_s:
+            return False
+        result = summarise(probe, observed)
+        if share > 1 or result.limited or (grows(result.drift, result.drift_error) and result.drift > 0.05):
+            return True
+        return self._decided(probe, result) != "UNRESOLVED"
+
+    @property
+    def spent_s(self) -> float:
+        return sum(result.elapsed_s for _, result in self.told)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Of the capacity, at 95%, as far as it is known; for showing progress."""
+        belief = self._posterior()
+        return None if belief is None else (belief.quantile(0.025), belief.quantile(0.975))
+
+    # Decisions, in the order of the phases
+
+    def _decide(self) -> list[Probe] | Answer:
+        if not self.told:
+            return [scout.floor(self._unit, self._seed())]
+        last, result = self.told[-1]
+        if last.phase == "floor" and (result.invalid or scout.impossible(result, self._targets)):
+            return self._answer("client" if result.invalid else "latency")
+        if last.users is not None:
+            users = scout.next_users(self.told, self._targets, self._most_users)
+            if users is not None and self._left_s > 0.7 * self._budget_s:
+                return [scout.level(users, self._unit, self._seed())]
+            self._start = min(scout.start_rate(self.told, self._targets), self._most_rate)
+        elif result.invalid:
+            return self._answer("client")
+        if self._confirming is not None:
+            self._judge()
+            if self._confirmed is not None:
+                return self._answer(self._kind())
+        return self._search()
+
+    def _search(self) -> list[Probe] | Answer:
+        """Bracket or refine; confirm when the interval is narrow or the time for it has come."""
+        if len(self.told) >= MOST_PROBES or self._looks >= MOST_LOOKS:
+            return self._answer("budget")
+        among = usable(self.told)
+        refused = self._refused()
+        if not among:
+            rate = self._begin() if refused is None else min(self._begin(), refused / 1.5)
+            return self._open("bracket", rate, self._unit * 10)
+        verdicts = [verdict([one], self._targets, among=among) for one in among]
+        rates = [one[0].rate or 0.0 for one in among]
+        belief = self._posterior()
+        assert belief is not None
+        if "UNRESOLVED" not in verdicts and len(set(verdicts)) == 1:
+            if verdicts[0] == "PASS":
+                if max(rates) >= self._highest * 0.999:
+                    return self._confirm(belief)
+                if refused is not None and refused < max(rates) * NEAR_LIMIT:
+                    return self._confirm(belief)
+                step = BRACKET_STEPS[min(len(rates) - 1, 2)]
+                return self._open("bracket", self._below_limit(max(rates) * step, max(rates)), self._unit * 10)
+            if min(rates) <= self._begin() / REACH * 1.001:
+                return self._answer("latency")
+            step = BRACKET_STEPS[min(len(rates) - 1, 3)]
+            return self._open("bracket", max(min(rates) / step, self._begin() / REACH), self._unit * 10)
+        low, middle, high = (belief.quantile(share) for share in (0.025, 0.5, 0.975))
+        narrow = high - low <= self._width * middle
+        if narrow or self._left_s < (1 - SEARCH_SHARE) * self._budget_s:
+            return self._confirm(belief)
+        known = sum(result.n for _, result in among)
+        rate = min(max(middle, min(rates) / BRACKET_STEPS[0]), max(rates) * BRACKET_STEPS[0], self._highest)
+        held = [rate for rate, each in zip(rates, verdicts, strict=True) if each != "FAIL"]
+        if refused is not None and rate > refused / NEAR_LIMIT:
+            if held and max(held) * NEAR_LIMIT >= refused:
+                return self._confirm(belief)
+            rate = self._below_limit(rate, max(held, default=refused / BRACKET_STEPS[0]))
+        return self._open("refine", rate, min(max(known // 4, 8 * self._unit), 60 * self._unit))
+
+    def _confirm(self, belief: Posterior) -> list[Probe] | Answer:
+        among = usable(self.told)
+        most = max(30 * self._unit, sum(result.n for _, result in among))
+        plan = confirmation.plan(
+            belief,
+            among,
+            self._targets,
+            look=self._looks + 1,
+            seconds=0.95 * self._left_s,
+            most_requests=most,
+            before=self._confirming,
+            highest=self._highest,
+        )
+        if plan.requests < self._unit:
+            return self._answer("budget")
+        rates = [plan.rate] * confirmation.REPLICATES
+        if plan.above < min(self._refused() or math.inf, self._highest):
+            rates.append(plan.above)
+        self._confirming = plan.rate
+        return [self._open("confirm", rates[place], plan.requests)[0] for place in self._seeds.permutation(len(rates))]
+
+    def _judge(self) -> None:
+        """After all replicates of a confirmation."""
+        assert self._confirming is not None
+        self._looks += 1
+        found = confirmation.judge(usable(self.told), self._confirming, self._targets, self._looks)
+        if found == "PASS":
+            self._confirmed = self._confirming
+        elif found == "FAIL":
+            self._confirming = None
+
+    # Smaller parts
+
+    def _open(self, phase: Phase, rate: float, requests: float) -> list[Probe]:
+        most = max(math.ceil(min(requests, self._left_s * rate)), 1)
+        least = min(2 * self._unit if phase == "bracket" else 4 * self._unit, most)
+        floor = self.told[0][1].throughput
+        return [
+            Probe(phase, self._seed(), least, most, rate=rate, min_s=min(10 / floor, self._left_s) if floor else 0.0)
+        ]
+
+    def _decided(self, probe: Probe, result: Result) -> Verdict:
+        """By the sequential test, with counts divided by their design effects."""
+        verdicts = []
+        for counts, target in zip(result.counts, self._targets, strict=True):
+            effect = max(counts.design_effect, 2.0) if probe.rate is not None else 1.0
+            verdicts.append(sequential_verdict(counts.good / effect, counts.n / effect, target, ERROR[probe.phase]))
+        if "FAIL" in verdicts:
+            return "FAIL"
+        if probe.phase == "confirm" or "UNRESOLVED" in verdicts:
+            return "UNRESOLVED"
+        return "PASS"
+
+    def _take(self, probe: Probe, result: Result) -> None:
+        """An invalid probe says nothing: it is repeated once, then the client is the limit."""
+        again = bool(result.invalid) and not (self.told and self.told[-1][1].invalid)
+        self.told.append((probe, result))
+        if again:
+            self._planned[0] = replace(probe, seed=self._seed())
+        else:
+            self._planned = [] if result.invalid else self._planned[1:]
+
+    def _posterior(self) -> Posterior | None:
+        among = usable(self.told)
+        if not among:
+            return None
+        if self._belief is None or self._belief[0] != len(self.told):
+            lowest = self._begin() / REACH
+            found = posterior(among, self._targets, lowest, self._begin() * REACH)
+            self._belief = (len(self.told), found)
+        return self._belief[1]
+
+    def _begin(self) -> float:
+        return self._start or 1.0
+
+    @property
+    def _highest(self) -> float:
+        return min(self._begin() * REACH, self._most_rate)
+
+    @property
+    def _left_s(self) -> float:
+        return self._budget_s - self.spent_s
+
+    def _refused(self) -> float | None:
+        """Lowest rate at which the range refused requests."""
+        return min((p.rate for p, result in self.told if p.rate is not None and result.limited), default=None)
+
+    def _below_limit(self, rate: float, held: float) -> float:
+        refused = self._refused()
+        return min(rate, self._highest, math.sqrt(held * refused) if refused is not None else math.inf)
+
+    def _kind(self) -> Limit:
+        assert self._confirmed is not None
+        refused = self._refused()
+        if refused is not None and refused <= self._confirmed * BRACKET_STEPS[0]:
+            return "range"
+        among = usable(self.told)
+        failed = any(verdict([one], self._targets, among=among) == "FAIL" for one in among)
+        return "bound" if not failed and max(one[0].rate or 0.0 for one in among) >= 0.999 * self._highest else "server"
+
+    def _seed(self) -> int:
+        return int(self._seeds.integers(1 << 31))
+
+    def _answer(self, limit: Limit) -> Answer:
+        return conclude(
+            self.told, self._targets, self._posterior(), limit=limit, confirmed=self._confirmed, width=self._width
+        )
