@@ -36,7 +36,8 @@ DEFINITIONS = {
     "does not exceed; [95% interval] by order statistics (exact, any distribution, requests taken as independent), "
     "none where there are too few values",
     "attainment": "good requests over all measured ones but 429s; good is complete and within every limit, timed from "
-    "when it was due (an answer that was no stream shows its first token at its end); failed and timed-out are not good; [95% interval] exact binomial, requests taken as independent",
+    "when it was due (an answer that was no stream shows its first token at its end); failed and timed-out are not "
+    "good; [95% interval] exact binomial, requests taken as independent",
     "attainment_with_rejected": "the same over all measured requests, 429s as not good",
     "notebook": "the figure of Databricks' benchmark notebook: (mean input + mean output tokens) x users / median "
     "latency; it is not tokens over time: it takes every answer as long as the median one and every user as always "

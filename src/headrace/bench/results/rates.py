@@ -44,10 +44,13 @@ def output_rate(records: Records, edges: Floats) -> Floats:
     end."""
     count, width = len(edges) - 1, float(edges[1] - edges[0])
     limits = (float(edges[0]), float(edges[-1]))
-    tokens, _ = np.histogram(records.event_s, count, limits, weights=records.event_tokens)
+    # As float: a histogram sums in the type of its weights, and 16 bits overflow.
+    tokens, _ = np.histogram(records.event_s, count, limits, weights=records.event_tokens.astype(np.float64))
     requests = records.requests
     whole = (requests["events"] == 0) & (requests["output_tokens"] > 0) & (requests["outcome"] == Outcome.OK)
-    late, _ = np.histogram(requests["end_s"][whole], count, limits, weights=requests["output_tokens"][whole])
+    late, _ = np.histogram(
+        requests["end_s"][whole], count, limits, weights=requests["output_tokens"][whole].astype(np.float64)
+    )
     return np.asarray((tokens + late) / width, np.float64)
 
 
