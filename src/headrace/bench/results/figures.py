@@ -137,20 +137,22 @@ def _counts(records: Records, due: timings.Chosen) -> Counts:
 
 def _latencies(records: Records, due: timings.Chosen, chosen: timings.Chosen) -> Latencies:
     gaps, tokens = timings.gaps_s(records, chosen)
-    of_tokens = np.maximum(tokens, 1)
+    # The gaps of one answer, and of answers decoded together, depend on one another: no intervals.
+    of_events = percentiles.describe(gaps, independent=False)
+    several = float((tokens > 1).mean()) if len(tokens) else 0.0
+    carried = np.maximum(tokens, 1)
     events = records.requests["events"][chosen]
     guessed = records.requests["tokens_from"][chosen] == TokensFrom.SPREAD
     return Latencies(
         ttft_scheduled=percentiles.describe(timings.ttft_scheduled_s(records)[chosen]),
         ttft_sent=percentiles.describe(timings.ttft_sent_s(records)[chosen]),
         tpot=percentiles.describe(timings.tpot_s(records)[chosen]),
-        # The gaps of one answer, and of answers decoded together, depend on one another.
-        itl_event=percentiles.describe(gaps, independent=False),
-        itl_token=percentiles.describe_weighted(gaps / of_tokens, of_tokens),
+        itl_event=of_events,
+        itl_token=percentiles.describe_weighted(gaps / carried, carried) if several else of_events,
         e2e_scheduled=percentiles.describe(timings.e2e_scheduled_s(records)[chosen]),
         e2e_sent=percentiles.describe(timings.e2e_sent_s(records)[chosen]),
         lag=percentiles.describe(timings.lag_s(records)[due]),
-        several_token_events=float((tokens > 1).mean()) if len(tokens) else 0.0,
+        several_token_events=several,
         guessed_events=float(events[guessed].sum() / max(1, events.sum())),
     )
 
