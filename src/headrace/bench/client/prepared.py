@@ -1,0 +1,75 @@
+"""Requests made ahead of their time, so that making one delays no sending."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator
+
+from headrace.bench.client.flight import Flight
+from headrace.bench.client.spec import Origin
+from headrace.bench.workload.source import Workload
+
+_AHEAD = 64
+_BYTES_AHEAD = 4 << 20
+"""Of large prompts, fewer are made ahead."""
+
+
+class Prepared:
+    """The requests with these numbers, in this order."""
+
+    def __init__(
+        self, workload: Workload, numbers: Iterator[int], origin: Origin, key: str | None, *, stream: bool
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._workload = workload
+        self._numbers = numbers
+        self._origin = origin
+        self._stream = stream
+        accept = "text/event-stream" if stream else "application/json"
+        fields = f"host: {origin.authority}\r\ncontent-type: application/json\r\naccept: {accept}\r\n"
+        if key is not None:
+            fields += f"authorization: Bearer {key}\r\n"
+        self._fields = f"{fields}content-length: "
+        self._heads: dict[str, bytes] = {}  # by path, up to the length
+        self._ready: deque[Flight] = deque()
+        self._bytes = 0
+
+    def fill(self) -> None:
+        while len(self._ready) < _AHEAD and self._bytes < _BYTES_AHEAD:
+            if not self._make():
+                return
+
+    def take(self) -> Flight | None:
+        """The next; None after the last number."""
+        if not self._ready and not self._make():
+            return None
+        flight = self._ready.popleft()
+        self._bytes -= len(flight.payload)
+        self._loop.call_soon(self._refill)
+        return flight
+
+    def _refill(self) -> None:
+        if len(self._ready) < _AHEAD and self._bytes < _BYTES_AHEAD:
+            self._make()
+
+    def _make(self) -> bool:
+        number = next(self._numbers, None)
+        if number is None:
+            return False
+        path, body, input_tokens, output_tokens = self._workload.request(number)
+        head = self._heads.get(path)
+        if head is None:
+            head = self._heads[path] = f"POST {self._origin.base}{path} HTTP/1.1\r\n{self._fields}".encode("ascii")
+        payload = b"%b%d\r\n\r\n%b" % (head, len(body), body)
+        self._bytes += len(payload)
+        self._ready.append(
+            Flight(
+                number=number,
+                payload=payload,
+                asked_stream=self._stream,
+                asked_input=-1 if input_tokens is None else input_tokens,
+                asked_output=-1 if output_tokens is None else output_tokens,
+            )
+        )
+        return True

@@ -1,0 +1,191 @@
+"""Requests to one server: a pool of connections without limit, time-outs, and another try where it was asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Sequence
+from time import monotonic
+
+from headrace.bench.client.connection import Connection
+from headrace.bench.client.flight import Flight
+from headrace.bench.client.spec import Origin
+
+LONGEST_WAIT_S = 60.0
+"""Before a request is sent again, whatever the server says."""
+_FIRST_WAIT_S = 0.5
+"""Where the server says nothing; doubled with every attempt."""
+
+
+class Sender:
+    """Belongs to the running event loop. ``landed`` hears of every request once, when its fate is known."""
+
+    def __init__(
+        self,
+        origin: Origin,
+        addresses: Sequence[str],
+        landed: Callable[[Flight], None],
+        *,
+        timeout_s: float,
+        connect_timeout_s: float,
+        retries: int = 0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._origin = origin
+        self._addresses = addresses
+        self._landed = landed
+        self._timeout_s = timeout_s
+        self._connect_timeout_s = connect_timeout_s
+        self._retries = retries
+        self._tls = tls
+        self._idle: list[Connection] = []  # the last one used comes first: the rest can age and go
+        self._next_address = 0
+        self._aloft: dict[Flight, Connection | asyncio.Task[None]] = {}  # in the order of their sending
+        self._waiting: dict[Flight, asyncio.TimerHandle] = {}
+        self._closed = False
+
+    @property
+    def in_flight(self) -> int:
+        """Requests whose fate is not known."""
+        return len(self._aloft) + len(self._waiting)
+
+    def send(self, flight: Flight) -> None:
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
+            if connection.usable:
+                self._aloft[flight] = connection
+                connection.send(flight)
+                return
+        self._open_for(flight)
+
+    def sweep(self) -> None:
+        """Give up what has taken too long; to be called now and then."""
+        now = monotonic()
+        late: list[Flight] = []
+        for flight in self._aloft:
+            if flight.sent + self._timeout_s > now:
+                break
+            late.append(flight)
+        for flight in late:
+            self._cut(flight, f"no complete answer within {self._timeout_s:g} s", timed_out=True)
+
+    def cut_off(self) -> None:
+        """The run ends: so does everything under way. Nothing is sent any more."""
+        self._closed = True
+        for flight, timer in list(self._waiting.items()):
+            timer.cancel()
+            del self._waiting[flight]
+            self._cut_waiting(flight)
+        for flight in list(self._aloft):
+            flight.cut_off = True
+            self._cut(flight, "cut off by the end of the run")
+        for connection in self._idle:
+            connection.close()
+        self._idle.clear()
+
+    # The connections' side.
+
+    def keep(self, connection: Connection) -> None:
+        self._idle.append(connection)
+
+    def forget(self, connection: Connection) -> None:
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def resend(self, flight: Flight) -> None:
+        """The connection that was kept for it had been closed by the server."""
+        self._open_for(flight)
+
+    def settle(self, flight: Flight) -> None:
+        """An attempt is over."""
+        self._aloft.pop(flight, None)
+        if flight.retries < self._retries and not self._closed and _turned_away(flight):
+            wait_s = _wait_s(flight)
+            flight.retries += 1
+            self._waiting[flight] = self._loop.call_later(wait_s, self._again, flight)
+            return
+        self._landed(flight)
+
+    # Inside.
+
+    def _again(self, flight: Flight) -> None:
+        del self._waiting[flight]
+        flight.begin()
+        self.send(flight)
+
+    def _open_for(self, flight: Flight) -> None:
+        flight.sent = monotonic()
+        self._aloft.pop(flight, None)
+        self._aloft[flight] = self._loop.create_task(self._open(flight))
+
+    async def _open(self, flight: Flight) -> None:
+        began = flight.sent
+        try:
+            connection = await self._connect()
+        except TimeoutError:
+            fault = f"no connection to {self._origin.authority} within {self._connect_timeout_s:g} s"
+        except OSError as error:
+            fault = f"no connection to {self._origin.authority}: {_words(error)}"
+        else:
+            self._aloft[flight] = connection
+            connection.send(flight)
+            flight.sent = began  # the time it took to connect is the request's
+            return
+        flight.connected = False
+        flight.fault = fault
+        flight.end = monotonic()
+        self.settle(flight)
+
+    async def _connect(self) -> Connection:
+        """Raises OSError and TimeoutError."""
+        last: OSError | None = None
+        async with asyncio.timeout(self._connect_timeout_s):
+            for _ in self._addresses:
+                address = self._addresses[self._next_address % len(self._addresses)]
+                self._next_address += 1
+                try:
+                    _, connection = await self._loop.create_connection(
+                        lambda: Connection(self),
+                        address,
+                        self._origin.port,
+                        ssl=self._tls,
+                        server_hostname=self._origin.host if self._tls else None,
+                    )
+                    return connection
+                except OSError as error:
+                    last = error
+        raise last or OSError("the server has no address")
+
+    def _cut(self, flight: Flight, fault: str, *, timed_out: bool = False) -> None:
+        carrier = self._aloft[flight]
+        if isinstance(carrier, Connection):
+            carrier.close()
+        else:
+            carrier.cancel()
+        flight.fault, flight.timed_out, flight.end = fault, timed_out, monotonic()
+        self.settle(flight)
+
+    def _cut_waiting(self, flight: Flight) -> None:
+        flight.cut_off = True
+        flight.end = monotonic()
+        self.settle(flight)
+
+
+def _turned_away(flight: Flight) -> bool:
+    """Nothing was done for it, so it may be sent again."""
+    return not flight.connected or (flight.head is not None and flight.head.status in (429, 503))
+
+
+def _wait_s(flight: Flight) -> float:
+    told = None if flight.head is None else flight.head.retry_after_s
+    return min(LONGEST_WAIT_S, _FIRST_WAIT_S * 2**flight.retries if told is None else told)
+
+
+def _words(error: OSError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted ({error.verify_message})"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed ({error.reason or error})"
+    return error.strerror or str(error)

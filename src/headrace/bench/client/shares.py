@@ -1,0 +1,53 @@
+"""What part of a load is one process's: of n processes, every n-th request of the schedule, or every n-th user."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.bench.workload.arrivals import due_times
+from headrace.bench.workload.spec import ClosedLoop, LoadSpec
+
+MOST_KEPT_ON = 1_000_000
+"""Requests after the measured ones, at most: in case these never end."""
+
+
+def planned_s(load: LoadSpec, trace_s: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+    """Due times of the measured part; None for a closed loop. Raises BenchError."""
+    if isinstance(load.arrivals, ClosedLoop):
+        return None
+    return due_times(load.arrivals, load.amount, load.seed, trace_s)
+
+
+def open_share(
+    load: LoadSpec, trace_s: NDArray[np.float64] | None, keep_on_s: float, share: int, processes: int
+) -> tuple[NDArray[np.float64], int]:
+    """Due times of one process's requests, and how many of them are measured.
+
+    Where the duration decides, load is kept on after it for up to ``keep_on_s``, while measured requests are answered:
+    they are to end under the load that they began in. Raises BenchError.
+    """
+    assert not isinstance(load.arrivals, ClosedLoop)
+    due_s = planned_s(load, trace_s)
+    assert due_s is not None
+    measured = len(range(share, len(due_s), processes))
+    amount = load.amount
+    if len(due_s) and amount.duration_s is not None and (amount.requests is None or len(due_s) < amount.requests):
+        rate = len(due_s) / amount.duration_s
+        beyond_s = min(keep_on_s, MOST_KEPT_ON / rate)
+        due_s = due_times(load.arrivals, amount, load.seed, trace_s, beyond_s=beyond_s)
+    return np.ascontiguousarray(due_s[share::processes]), measured
+
+
+def closed_share(load: LoadSpec, share: int, processes: int) -> tuple[list[float], int | None]:
+    """When one process's users start, in seconds from the run's zero, and how many requests are theirs."""
+    closed = load.arrivals
+    assert isinstance(closed, ClosedLoop)
+    starts_s = [closed.ramp_s * user / closed.users for user in range(share, closed.users, processes)]
+    requests = load.amount.requests
+    return starts_s, None if requests is None else len(range(share, requests, processes))
+
+
+def useful_processes(load: LoadSpec, processes: int) -> int:
+    """A process without a user would keep its share of the requests to itself."""
+    return min(processes, load.arrivals.users) if isinstance(load.arrivals, ClosedLoop) else processes
