@@ -19,8 +19,8 @@ POWER = 0.8
 STEP = 0.01
 STEPS = 70
 """The rate to confirm is looked for from the lower end of the interval down to half of it, in steps of 1%."""
-LEAST = 50
-"""Requests of one more replicate."""
+MARGIN = 1.2
+"""Of requests, since the design effect that the replicates will show is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def plan(
             effect * requests_to_show(found.attainment(rate, criterion), target, spent(look) / len(targets), POWER)
             for criterion, (target, effect) in enumerate(zip(targets, effects, strict=True))
         )
-        return independent / (1 - WARM_UP_SHARE)
+        return MARGIN * independent / (1 - WARM_UP_SHARE)
 
     def affordable(rate: float) -> float:
         return min(seconds * rate * REPLICATES / (REPLICATES + 1), most_requests)
@@ -65,7 +65,7 @@ def plan(
     if before is not None:
         more = needed(before) - sum(result.requests for _, result in replicates(told, before))
         if more <= affordable(before):
-            return Plan(before, high, max(math.ceil(more / REPLICATES), LEAST))
+            return Plan(before, high, max(math.ceil(more / REPLICATES), 1))
     rates = low * np.exp(-STEP * np.arange(STEPS))
     chances = [affordable(rate) / needed(rate) for rate in rates]
     place = next((place for place, chance in enumerate(chances) if chance >= 1), int(np.argmax(chances)))

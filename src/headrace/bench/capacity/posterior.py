@@ -29,6 +29,8 @@ COARSE = 120
 FINE = 150
 NEGLIGIBLE = 1e-4
 """Mass on either side that the fine part of the grid may leave to the coarse part."""
+BACKLOG_FIRST = 0.1
+"""Prior probability that the backlog grows at a rate where all limits are still met."""
 PRIOR_WEIGHT = 4.0
 """Probes' worth of belief that the model fits."""
 
@@ -54,16 +56,16 @@ class Posterior:
     """Of each grid point's cell."""
     curves: tuple[Curve, ...]
     stable: Array
-    """Log density of the rate from which the backlog grows."""
+    """Probability that the backlog does not yet grow at each grid point."""
     overdispersion: float
     """By how much more the probes scatter about the model than their counts explain; at least 1."""
 
     @property
     def cdf(self) -> Array:
         """Of the capacity where all criteria hold, at the upper ends of cells."""
-        above = np.ones_like(self.grid)
-        for log_density in (*(curve.log_density for curve in self.curves), self.stable):
-            above *= 1 - np.cumsum(_mass(log_density, self.width))
+        above = self.stable.copy()
+        for curve in self.curves:
+            above *= 1 - np.cumsum(_mass(curve.log_density, self.width))
         return 1 - np.clip(above, 0.0, 1.0)
 
     def quantile(self, share: float) -> float:
@@ -131,9 +133,18 @@ def _curve(grid: Array, data: Evidence, target: float, excess: float) -> Curve:
 
 
 def _stable(grid: Array, rate: Array, share: Array, error: Array) -> Array:
-    """A server that does ``c`` requests/s leaves 1 - c / rate of the arrivals in the backlog, and none below ``c``."""
+    """A server that does ``c`` requests/s leaves 1 - c / rate of the arrivals in the backlog, and none below ``c``.
+
+    In most services limits are missed before the backlog grows, and ``c`` is never seen.
+    """
     expected = np.maximum(1 - np.exp(grid[None, :] - np.log(rate)[:, None]), 0.0)
-    return np.asarray(-0.5 * (((share[:, None] - expected) / error[:, None]) ** 2).sum(axis=0))
+    against = (((share[:, None] - expected) / error[:, None]) ** 2).sum(axis=0) / 2
+    never = ((share / error) ** 2).sum() / 2
+    best = min(float(against.min()), float(never))
+    width = np.gradient(grid)
+    mass = BACKLOG_FIRST * np.exp(best - against) * width / width.sum()
+    above = np.cumsum(mass[::-1])[::-1] - mass + (1 - BACKLOG_FIRST) * math.exp(best - float(never))
+    return np.asarray(above / (above[0] + mass[0]))
 
 
 def _overdispersion(found: Posterior, data: Evidence, criterion: int) -> float:

@@ -153,12 +153,11 @@ class Search:
         rates = [one[0].rate or 0.0 for one in among]
         belief = self._posterior()
         assert belief is not None
+        held = max((rate for rate, each in zip(rates, verdicts, strict=True) if each == "PASS"), default=0.0)
+        if "FAIL" not in verdicts and held >= min(self._highest * 0.999, (refused or math.inf) / NEAR_LIMIT):
+            return self._confirm(belief)
         if "UNRESOLVED" not in verdicts and len(set(verdicts)) == 1:
             if verdicts[0] == "PASS":
-                if max(rates) >= self._highest * 0.999:
-                    return self._confirm(belief)
-                if refused is not None and refused < max(rates) * NEAR_LIMIT:
-                    return self._confirm(belief)
                 step = BRACKET_STEPS[min(len(rates) - 1, 2)]
                 return self._open("bracket", self._below_limit(max(rates) * step, max(rates)), self._unit * 10)
             if min(rates) <= self._begin() / REACH * 1.001:
@@ -171,15 +170,12 @@ class Search:
             return self._confirm(belief)
         known = sum(result.n for _, result in among)
         rate = min(max(middle, min(rates) / BRACKET_STEPS[0]), max(rates) * BRACKET_STEPS[0], self._highest)
-        held = [rate for rate, each in zip(rates, verdicts, strict=True) if each != "FAIL"]
         if refused is not None and rate > refused / NEAR_LIMIT:
-            if held and max(held) * NEAR_LIMIT >= refused:
-                return self._confirm(belief)
-            rate = self._below_limit(rate, max(held, default=refused / BRACKET_STEPS[0]))
+            rate = self._below_limit(rate, held or refused / BRACKET_STEPS[0])
         return self._open("refine", rate, min(max(known // 4, 8 * self._unit), 60 * self._unit))
 
     def _confirm(self, belief: Posterior) -> list[Probe] | Answer:
-        among = usable(self.told)
+        among, refused = usable(self.told), self._refused()
         most = max(30 * self._unit, sum(result.n for _, result in among))
         plan = confirmation.plan(
             belief,
@@ -189,15 +185,18 @@ class Search:
             seconds=0.95 * self._left_s,
             most_requests=most,
             before=self._confirming,
-            highest=self._highest,
+            highest=self._highest if refused is None else min(self._highest, refused / NEAR_LIMIT),
         )
-        if plan.requests < self._unit:
+        if self._left_s * plan.rate < confirmation.REPLICATES * self._unit:
             return self._answer("budget")
         rates = [plan.rate] * confirmation.REPLICATES
-        if plan.above < min(self._refused() or math.inf, self._highest):
+        if plan.above < min(refused or math.inf, self._highest):
             rates.append(plan.above)
         self._confirming = plan.rate
-        return [self._open("confirm", rates[place], plan.requests)[0] for place in self._seeds.permutation(len(rates))]
+        return [
+            self._open("confirm", rates[place], max(plan.requests, 2 * self._unit))[0]
+            for place in self._seeds.permutation(len(rates))
+        ]
 
     def _judge(self) -> None:
         """After all replicates of a confirmation."""

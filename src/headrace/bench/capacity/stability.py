@@ -40,25 +40,23 @@ def drift(probe: Probe, observed: Observed) -> tuple[float, float]:
 
     Least squares over the number in flight after the transient. Its error is that of a random walk with the variance
     per arrival that the steps between blocks show, at least that of Poisson arrivals: near capacity a backlog wanders
-    with the square root of time, which a test on residuals would take for growth. (Of a random walk with variance s
-    per step over n steps, the slope has variance 1.2 s / n.)
+    with the square root of time, which a test on residuals would take for growth. (Of a random walk with variance s per
+    step over n steps, the slope has variance 1.2 s / n.)
     """
     skip, n = settled(probe, observed), len(observed.scheduled_s)
-    if probe.rate is None or n - skip < 2 * BLOCKS:
+    arrivals = n - skip
+    if probe.rate is None or arrivals < 2 * BLOCKS:
         return 0.0, UNKNOWN_SE
-    start = int(observed.scheduled_s[skip] / observed.interval_s)
-    end = int(observed.scheduled_s[-1] / observed.interval_s)
-    flight = observed.in_flight[start:end]
-    if len(flight) < BLOCKS:
-        return 0.0, UNKNOWN_SE
-    seconds = (np.arange(len(flight)) - (len(flight) - 1) / 2) * observed.interval_s
-    slope = float(seconds @ flight / (seconds @ seconds))
-    size = len(flight) // BLOCKS
-    blocks = flight[len(flight) - size * BLOCKS :].reshape(BLOCKS, size).mean(axis=1)
-    arrivals = probe.rate * len(flight) * observed.interval_s
+    # Taken at the arrivals themselves: the k-th of them finds k, less those that have ended, in flight.
+    ended = np.searchsorted(np.sort(observed.end_s), observed.scheduled_s[skip:], side="right")
+    flight = np.arange(skip, n) - ended
+    number = np.arange(arrivals) - (arrivals - 1) / 2
+    slope = float(number @ flight / (number @ number))
+    size = arrivals // BLOCKS
+    blocks = flight[arrivals - size * BLOCKS :].reshape(BLOCKS, size).mean(axis=1)
     # Means of neighbouring blocks of b steps of a random walk differ with variance 2/3 b s.
-    step = max(float(np.diff(blocks).var(ddof=1)) / (arrivals / BLOCKS * 2 / 3), 1.0)
-    return slope / probe.rate, math.sqrt(1.2 * step / arrivals)
+    step = max(float(np.diff(blocks).var(ddof=1)) / (size * 2 / 3), 1.0)
+    return slope, math.sqrt(1.2 * step / arrivals)
 
 
 def grows(share: float, error: float) -> bool:
