@@ -50,24 +50,26 @@ class _Words:
         chat = spec.content.api == "chat"
         self.path = envelope.chat_path if chat else envelope.completions_path
         self._body = envelope.chat if chat else envelope.text
-        self._known = known
+        self._counted = known is not None and known.counts != "guess"
         self._fixed, self._per_word = (known.fixed, known.per_word) if known else (0.0, 1.0)
         if known is None:
             self.words = "prompts of prose, one word for each token: what they really come to only the server can say"
-        elif known.exact:
+        elif known.counts == "exact":
             self.words = f"prompts of prose, of exactly that length by {known.origin}"
-        else:
+        elif known.counts == "close":
             self.words = (
                 f"prompts of prose, of about that length by {known.origin} "
                 f"({known.fixed:g} tokens and {known.per_word:.3f} a word)"
             )
+        else:
+            self.words = f"prompts of prose, of that length by {known.origin}, to which the template of the chat comes"
 
     def body(self, prompt: bytes, output_tokens: int) -> bytes:
         return self._body(OPENER.encode() + prompt, output_tokens)
 
     def pieces(self, tokens: int) -> tuple[int, int | None]:
         words = max(0, round((tokens - self._fixed) / self._per_word))
-        return words, None if self._known is None else round(self._fixed + self._per_word * words)
+        return words, round(self._fixed + self._per_word * words) if self._counted else None
 
 
 class Made:

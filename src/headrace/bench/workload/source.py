@@ -8,8 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.bench.errors import BenchError
+from headrace.bench.workload.datasets.chats import read_chats
+from headrace.bench.workload.datasets.mooncake import read_mooncake
+from headrace.bench.workload.datasets.prompts import read_prompts
+from headrace.bench.workload.datasets.recognise import recognise
+from headrace.bench.workload.datasets.rows import Shapes
+from headrace.bench.workload.datasets.sharegpt import read_sharegpt
+from headrace.bench.workload.datasets.tables import read_table
 from headrace.bench.workload.envelope import Request
-from headrace.bench.workload.lengths import DrawnPairs
+from headrace.bench.workload.given import Given
+from headrace.bench.workload.lengths import DrawnPairs, ListedPairs
 from headrace.bench.workload.made import Made
 from headrace.bench.workload.spec import Dataset, Lengths, LoadSpec, LogNormal, Synthetic, Uniform
 from headrace.bench.workload.tokens import Tokens
@@ -19,7 +27,7 @@ class Workload(Protocol):
     """The requests of a run. ``request`` is pure in the seed and the number, and costs microseconds."""
 
     trace_s: NDArray[np.float64] | None
-    """Arrival times of a trace."""
+    """Arrival times of a trace, from 0 on."""
     size: int | None
     """Requests in the dataset, after which it comes round again; None where they are made without end."""
     lengths: NDArray[np.float64]
@@ -35,7 +43,8 @@ class Workload(Protocol):
 
 
 def open_workload(spec: LoadSpec, tokens: Tokens | None = None) -> Workload:
-    """Reads the dataset, if there is one. ``tokens`` counts texts of a dataset (None: they are counted by no one).
+    """Reads the dataset, if there is one. ``tokens`` counts the texts of a dataset, if it is local; None: the tokenizer
+    that the specification names, if it names one.
 
     Raises BenchError for a specification or a dataset that is none.
     """
@@ -46,8 +55,44 @@ def open_workload(spec: LoadSpec, tokens: Tokens | None = None) -> Workload:
             pairs = DrawnPairs(input_lengths, output_lengths, spec.seed)
             said = f"input {_words(input_lengths)}, output {_words(output_lengths)} tokens"
             return Made(spec, pairs, said)
-        case Dataset(path=path):
-            raise BenchError(f"{path}: datasets cannot be read yet")
+        case Dataset() as dataset:
+            return _open_dataset(spec, dataset, tokens)
+
+
+def _open_dataset(spec: LoadSpec, dataset: Dataset, tokens: Tokens | None) -> Workload:
+    path = dataset.path
+    match dataset.format or recognise(path):
+        case "azure" | "burstgpt" | "lengths":
+            return _made(spec, dataset, read_table(path, dataset.output_tokens))
+        case "mooncake":
+            return _made(spec, dataset, read_mooncake(path))
+        case "sharegpt":
+            texts = read_sharegpt(path)
+        case "chat":
+            texts = read_chats(path)
+        case "prompts":
+            texts = read_prompts(path)
+    return Given(spec, dataset, texts, tokens)
+
+
+def _made(spec: LoadSpec, dataset: Dataset, shapes: Shapes) -> Made:
+    # Requests of a trace belong to their times, so that it is never shuffled.
+    shuffle = dataset.shuffle and shapes.time_s is None
+    pairs = ListedPairs(shapes.inputs, shapes.outputs, spec.seed, shuffle)
+    said = f"lengths of {shapes.inputs.size:,} requests of {dataset.path}, {'shuffled' if shuffle else 'in order'}"
+    return Made(spec, pairs, said, trace_s=shapes.time_s, blocks=shapes.blocks, findings=shapes.findings)
+
+
+def too_long(workload: Workload, context: int) -> str | None:
+    """Which requests do not fit a context of so many tokens, in words; None where all do (or nothing is known)."""
+    total = np.nansum(workload.lengths, axis=1)
+    over = int(np.count_nonzero(total > context))
+    if not over:
+        return None
+    return (
+        f"{over:,} of {total.size:,} requests ({over / total.size:.1%}) are longer than the {context:,} tokens that "
+        f"the server has room for (the longest {int(total.max()):,}); it will refuse them or cut them off"
+    )
 
 
 def _words(lengths: Lengths) -> str:

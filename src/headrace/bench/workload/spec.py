@@ -65,8 +65,8 @@ class Prose(msgspec.Struct, frozen=True, kw_only=True):
 
     origin: str
     """Where it is known from, in words."""
-    exact: bool
-    """Every count comes out as said, and not only on average."""
+    counts: Literal["exact", "close", "guess"]
+    """Every prompt comes out as said; on average they do; or what the server adds (a chat's template) is not known."""
     fixed: float = 0.0
     """Tokens around the words: a start token, the template of a chat."""
     per_word: float = 1.0
