@@ -11,15 +11,16 @@ from setuptools import setup
 
 COMPILED = {
     "policy": (
-        "affinity counters deadlines endpoint health limiter places prediction queueing refusal routing traffic "
-        "virtual_counters work"
+        "affinity counters deadlines endpoint health limiter places prediction queueing refusal request routing terms "
+        "traffic virtual_counters waiting work"
     ),
     "wire": (
         "chunked chunked_body client client_connection errors event_relay exchange limits message request_parser "
-        "server_connection sse transfer"
+        "response_head server server_connection sse transfer"
     ),
     "gateway": (
-        "access account app auth call endpoint entity flight live meter prompt relay replica splice upstream_body"
+        "access account app auth call endpoint entity flight live meter prompt relay replica request request_ids "
+        "splice upstream_body"
     ),
     "journal": "format writer",
 }

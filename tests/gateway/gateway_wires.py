@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,12 +66,11 @@ class Wires:
 
     def ask(self, path: str, body: Any) -> bytes:
         """Send a request on new connections; returns the body that the engine gets."""
-        loop = asyncio.get_running_loop()
         self.client, self.engine = Transport(), Transport()
         pool = self._replica._client
-        self._from_engine = ClientConnection(pool, loop)
+        self._from_engine = ClientConnection(pool)
         self._from_engine.connection_made(cast(Any, self.engine))
-        self._from_engine.idle_since = loop.time()
+        self._from_engine.idle_since = time.monotonic()
         pool._idle[:] = [self._from_engine]
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         head = f"POST {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {QUERY_KEY}\r\n"

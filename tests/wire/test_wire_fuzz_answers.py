@@ -60,13 +60,6 @@ class Transport:
         pass
 
 
-class Clock:
-    """In the place of the loop."""
-
-    def time(self) -> float:
-        return 0.0
-
-
 class Answer:
     """What a reader was told."""
 
@@ -107,7 +100,7 @@ def decoded(framed: bytes) -> bytes:
 def read(pieces: list[bytes], method: str = "GET") -> Answer:
     """The answer to one request; the connection ends after these reads."""
     client = Client("http://127.0.0.1:1")
-    connection = ClientConnection(client, cast(Any, Clock()))
+    connection = ClientConnection(client)
     transport = Transport()
     connection.connection_made(cast(Any, transport))
     answer = Answer()

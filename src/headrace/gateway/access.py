@@ -1,7 +1,8 @@
 """The access log: one line for each request, never a prompt and never a key.
 
-Lines are written together, a tenth of a second at the latest after the first of them: a system call for each would cost
-as much as all the rest of them. The journal, and not this, is what a death of the process must not lose.
+Lines are made and written together, a tenth of a second at the latest after the first of them: a system call for each
+would cost as much as all the rest of them, and what makes them stays in the processor's caches. The journal, and not
+this, is what a death of the process must not lose.
 """
 
 from __future__ import annotations
@@ -34,30 +35,33 @@ class AccessLog:
         )
         self._second = -1
         self._at = b""
-        self._lines: list[bytes] = []
+        self._held: list[tuple[float, AccessLine]] = []
 
     def write(self, line: AccessLine) -> None:
-        now = time.time()
-        second = int(now)
-        if second != self._second:
-            self._second = second
-            self._at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
-        lines = self._lines
-        if not lines:
+        """The line is the log's from here on."""
+        held = self._held
+        if not held:
             self._loop.call_later(FLUSH_S, self.flush)
-        fields = self._encode(line)[1:]
-        lines.append(b'{"at":"%b.%03d%b%b\n' % (self._at, (now - second) * 1000, self._constant, fields))
-        if len(lines) >= FLUSH_LINES:
+        held.append((time.time(), line))
+        if len(held) >= FLUSH_LINES:
             self.flush()
 
     def flush(self) -> None:
         """Write what is held. A log that cannot be written stops nothing."""
-        lines, self._lines = self._lines, []
-        if not lines or self._descriptor == NO_LOG:
+        held, self._held = self._held, []
+        if not held or self._descriptor == NO_LOG:
             return
-        data = b"".join(lines)
+        data = b"".join([self._line(at, line) for at, line in held])
         try:
             while data:
                 data = data[os.write(self._descriptor, data) :]
         except OSError:
             pass
+
+    def _line(self, at: float, line: AccessLine) -> bytes:
+        second = int(at)
+        if second != self._second:
+            self._second = second
+            self._at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
+        fields = self._encode(line)[1:]
+        return b'{"at":"%b.%03d%b%b\n' % (self._at, (at - second) * 1000, self._constant, fields)

@@ -280,8 +280,9 @@ class Account:
 
     def _wall_ms(self, now: float) -> int:
         """Unix time by the monotonic clock, so that a step of the wall clock cannot end a request before it came."""
-        return self.arrived_ms + round((now - self.arrived) * 1000)
+        return self.arrived_ms + int((now - self.arrived) * 1e3 + 0.5)
 
 
 def _milliseconds(seconds: float) -> float:
-    return round(seconds * 1000, 3)
+    """To the microsecond. (``round`` to digits goes by way of their text.)"""
+    return int(seconds * 1e6 + 0.5) / 1e3

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 from collections.abc import Coroutine
 from time import monotonic
@@ -15,6 +14,7 @@ import msgspec
 from headrace.gateway.access import AccessLog
 from headrace.gateway.access_line import AccessLine
 from headrace.gateway.account import CLIENT_CLOSED, STREAM_S, Account
+from headrace.gateway.body import Shape
 from headrace.gateway.call import Route, understand
 from headrace.gateway.cors import Cors
 from headrace.gateway.errors import ApiError
@@ -22,7 +22,7 @@ from headrace.gateway.flight import JSON, Flight, TimeLimits
 from headrace.gateway.live import Live
 from headrace.gateway.outbox import Outbox
 from headrace.gateway.proxy import Proxy
-from headrace.gateway.request import Shape
+from headrace.gateway.request_ids import RequestIds
 from headrace.wire.exchange import ClientGone, Exchange
 from headrace.wire.message import Header, field_lines
 
@@ -59,6 +59,7 @@ class App:
         self._limits = limits
         self._access = access
         self._cors = cors
+        self._ids = RequestIds()
         self._flights: dict[Flight, AccessLine] = {}
         # One timer for all: a timer for each would cost more than the request.
         shortest = min(limits.total_s, limits.first_byte_floor_s, limits.comment_s or limits.total_s)
@@ -69,7 +70,7 @@ class App:
         """See ``wire.server.Handler``."""
         request = exchange.request
         path = request.path
-        line = AccessLine(id=f"req-{os.urandom(12).hex()}", method=request.method, path=path)
+        line = AccessLine(self._ids.next(), request.method, path)
         if path == "/healthz":
             self._health(exchange, line)
             return None
@@ -96,7 +97,7 @@ class App:
     def refusal(self, exchange: Exchange | None, status: int, reason: str) -> tuple[list[Header], bytes]:
         """For what the wire server answers itself; see ``wire.server.OnError``."""
         error = ApiError(status, reason)
-        headers = [(b"x-request-id", f"req-{os.urandom(12).hex()}".encode()), JSON]
+        headers = [(b"x-request-id", self._ids.next().encode()), JSON]
         if exchange is None and self._cors.on:
             headers += self._cors.fields(None)  # bytes that are no request have no origin either
         return headers, error.body()

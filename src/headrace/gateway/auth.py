@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
+from hashlib import sha256
 
 from headrace.gateway.errors import ApiError
 from headrace.gateway.snapshot import KeyView
@@ -27,11 +27,9 @@ class Keys:
         """The key of an ``Authorization`` header. Raises ApiError 401 or 403."""
         if not authorization:
             raise ApiError(401, "no key: send 'Authorization: Bearer <key>'", code="missing_api_key")
-        scheme, _, key = authorization.partition(b" ")
-        key = key.strip()
-        if scheme.lower() != b"bearer" or not key:
+        if authorization[:7].lower() != b"bearer " or not (key := authorization[7:].strip()):
             raise ApiError(401, "the Authorization header must be 'Bearer <key>'", code="missing_api_key")
-        known = self._by_digest.get(hashlib.sha256(key).hexdigest())
+        known = self._by_digest.get(sha256(key).hexdigest())
         if known is None:
             raise ApiError(401, "this key is not known here, or it has been revoked")
         if known.role not in ROLES_THAT_QUERY:

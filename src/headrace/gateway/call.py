@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from msgspec import UNSET, Raw, UnsetType
 
 from headrace.gateway.auth import band_of
+from headrace.gateway.body import Body, Shape
 from headrace.gateway.endpoint import LiveEndpoint
 from headrace.gateway.entity import LiveEntity
 from headrace.gateway.errors import ApiError
 from headrace.gateway.prompt import Limits, Prompt, limits, measure
-from headrace.gateway.request import Body, Shape, check, parse, shape_of, too_deep
+from headrace.gateway.request import check, parse, shape_of, streams, too_deep, wants_usage
 from headrace.gateway.snapshot import KeyView
 from headrace.policy.endpoint import Band
 from headrace.wire.message import Request
@@ -37,30 +38,54 @@ class Route:
     """Clients of this path take SSE comments."""
 
 
-@dataclass(slots=True, eq=False)
 class Call:
     """A valid request of a known key to a known endpoint."""
 
-    raw: bytes
-    body: Body
-    shape: Shape
-    endpoint: LiveEndpoint
-    key: KeyView
-    band: Band
-    prompt: Prompt
-    prefix: int | None
-    """Hash of the prompt's beginning."""
-    keep_usage: bool
-    comments: bool
-    retry: bool
-    """The client says that it asks again for what was refused before."""
-    explain: bool
-    """The answer's headers tell how the request was weighed and where it went."""
+    __slots__ = (
+        "band",
+        "body",
+        "comments",
+        "endpoint",
+        "explain",
+        "keep_usage",
+        "key",
+        "prefix",
+        "prompt",
+        "raw",
+        "retry",
+        "shape",
+        "streams",
+    )
 
-    @property
-    def streams(self) -> bool:
+    def __init__(
+        self,
+        raw: bytes,
+        body: Body,
+        shape: Shape,
+        endpoint: LiveEndpoint,
+        key: KeyView,
+        band: Band,
+        prompt: Prompt,
+        prefix: int | None,
+        route: Route,
+    ) -> None:
+        self.raw = raw
+        self.body = body
+        self.shape = shape
+        self.endpoint = endpoint
+        self.key = key
+        self.band: Band = band
+        self.prompt = prompt
+        self.prefix = prefix
+        """Hash of the prompt's beginning."""
+        self.streams = streams(body) and shape is not Shape.EMBEDDING
         """The answer goes to the client as events."""
-        return self.body.streams and self.shape is not Shape.EMBEDDING
+        self.keep_usage = route.keep_usage or wants_usage(body)
+        self.comments = route.comments
+        self.retry = False
+        """The client says that it asks again for what was refused before."""
+        self.explain = False
+        """The answer's headers tell how the request was weighed and where it went."""
 
     def limits(self, entity: LiveEntity) -> Limits:
         """What this entity is asked for. Raises ApiError 400 for what can never fit there."""
@@ -90,26 +115,14 @@ def understand(request: Request, route: Route, key: KeyView, endpoints: Mapping[
         prompt = measure(body, shape)
     except RecursionError:
         raise too_deep() from None
-    retry = explain = False
+    prefix = _prefix(body.messages if shape is Shape.CHAT else body.prompt)
+    call = Call(request.body, body, shape, endpoint, key, band, prompt, prefix, route)
     for field, value in request.headers:
         if field == b"x-stainless-retry-count":  # set by the OpenAI client from its second try on
-            retry = value != b"0"
+            call.retry = value != b"0"
         elif field == b"x-headrace-explain":
-            explain = value == b"1" and key.role == "admin"
-    return Call(
-        raw=request.body,
-        body=body,
-        shape=shape,
-        endpoint=endpoint,
-        key=key,
-        band=band,
-        prompt=prompt,
-        prefix=_prefix(body.messages if shape is Shape.CHAT else body.prompt),
-        keep_usage=route.keep_usage or body.wants_usage,
-        comments=route.comments,
-        retry=retry,
-        explain=explain,
-    )
+            call.explain = value == b"1" and key.role == "admin"
+    return call
 
 
 def _prefix(prompt: Raw | UnsetType) -> int | None:

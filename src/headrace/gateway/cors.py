@@ -13,8 +13,10 @@ from headrace.wire.message import Header, Request
 ANY = "*"
 METHODS = b"GET, HEAD, POST, OPTIONS"
 READABLE = (
-    b"x-request-id, retry-after, retry-after-ms, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, "
-    b"x-ratelimit-reset-tokens"
+    b"x-request-id, retry-after, retry-after-ms, served-model-name, x-ratelimit-limit-tokens, "
+    b"x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, x-headrace-input-tokens-estimate, "
+    b"x-headrace-output-tokens-predicted, x-headrace-work-reserved, x-headrace-queue-ms, x-headrace-replica, "
+    b"x-headrace-work, x-headrace-work-exact"
 )
 """Fields of an answer that a page may read besides those that every page may."""
 MAX_AGE_S = 600

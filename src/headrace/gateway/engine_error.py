@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
+from headrace.gateway.body import Shape
 from headrace.gateway.errors import ApiError
-from headrace.gateway.request import Shape
 
 LONGEST_REASON = 500
 """Characters."""

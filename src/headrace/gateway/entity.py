@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Protocol
 
+from headrace.gateway.body import Shape
 from headrace.gateway.prompt import BytesPerToken
 from headrace.gateway.replica import Replica
-from headrace.gateway.request import Shape
 from headrace.gateway.snapshot import EndpointView, EntityTick, EntityView, ReplicaTick, ReplicaView, WorkWeights
 from headrace.policy.endpoint import Ask, Dispatch, EndpointCore, Outcome, Refuse, ReplicaState, Terms
 from headrace.policy.work import Weights
@@ -56,6 +56,9 @@ class LiveEntity:
         self.removed = False
         self.name_field = b""
         """The header line that names the entity."""
+        self._burst = 0.0
+        self._burst_field = b""
+        """The header line for this burst."""
         self._set_view(view)
         self._set_replicas(replicas)
 
@@ -157,9 +160,14 @@ class LiveEntity:
 
     def limit_fields(self) -> bytes:
         """Header lines of the limiter's state, in reference tokens; ``reset`` is when the burst is whole again."""
-        return (
-            b"x-ratelimit-limit-tokens: %d\r\nx-ratelimit-remaining-tokens: %d\r\nx-ratelimit-reset-tokens: %.3fs\r\n"
-            % self.core.limit_headers(monotonic())
+        burst, remaining, whole_in_s = self.core.limit_headers(monotonic())
+        if burst != self._burst:
+            self._burst = burst
+            self._burst_field = b"x-ratelimit-limit-tokens: %d\r\n" % burst
+        return b"%bx-ratelimit-remaining-tokens: %d\r\nx-ratelimit-reset-tokens: %.3fs\r\n" % (
+            self._burst_field,
+            int(remaining),
+            whole_in_s,
         )
 
     # Decisions.

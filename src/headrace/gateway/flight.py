@@ -19,6 +19,7 @@ from typing import cast
 
 from headrace.gateway.account import CLIENT_CLOSED, Account
 from headrace.gateway.assemble import AssembledStream
+from headrace.gateway.body import Shape
 from headrace.gateway.call import Call
 from headrace.gateway.engine_error import ERROR, REPLICA_DOWN, EngineError, engine_error
 from headrace.gateway.entity import LiveEntity
@@ -26,7 +27,6 @@ from headrace.gateway.errors import ApiError
 from headrace.gateway.progress_stream import ProgressStream
 from headrace.gateway.relay import USAGE_MARK, Answer, RawBody, RawStream
 from headrace.gateway.replica import Replica
-from headrace.gateway.request import Shape
 from headrace.gateway.upstream_body import upstream_body
 from headrace.journal.writer import JournalError
 from headrace.policy.endpoint import Dispatch, Outcome, Refuse

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
+from headrace.gateway.body import Body, Message, Shape, messages_of
 from headrace.gateway.errors import ApiError
-from headrace.gateway.request import Body, Message, Shape, messages_of
 
 LONGEST_TOKEN_BYTES = 256
 """No known tokenizer makes one token of more text (the longest are 128 blanks), so that bytes / this is a sure lower
@@ -25,7 +25,7 @@ MEMORY_TOKENS = 50_000.0
 """What is learned follows roughly the last 50,000 tokens of input."""
 
 
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)
 class Prompt:
     """The size of an input."""
 
@@ -38,8 +38,14 @@ class Prompt:
     longest: int = 0
     """Tokens at least of the longest of several inputs that are processed each by itself; 0 where there is but one."""
 
+    def __init__(self, text_bytes: int, tokens: int | None, at_least: int, longest: int = 0) -> None:
+        self.text_bytes = text_bytes
+        self.tokens = tokens
+        self.at_least = at_least
+        self.longest = longest
 
-@dataclass(slots=True)
+
+@dataclass(init=False, slots=True)
 class Limits:
     """What admission is asked for, and what goes upstream."""
 
@@ -48,6 +54,11 @@ class Limits:
     """Output tokens that can come at most; together with the estimate they fit the context."""
     max_tokens: int
     """What the engine is told."""
+
+    def __init__(self, input_estimate: int, max_output: int, max_tokens: int) -> None:
+        self.input_estimate = input_estimate
+        self.max_output = max_output
+        self.max_tokens = max_tokens
 
 
 class BytesPerToken:
@@ -94,7 +105,7 @@ def _chat(raw: Raw) -> Prompt:
         raise ApiError(400, f"'messages' is not a list of messages: {error}", param="messages") from None
     if not messages:
         raise ApiError(400, "'messages' is empty; expected at least one message", param="messages")
-    return Prompt(text_bytes=len(bytes(raw)), tokens=None, at_least=_at_least(_bytes_of_text(messages)))
+    return Prompt(text_bytes=len(memoryview(raw)), tokens=None, at_least=_at_least(_bytes_of_text(messages)))
 
 
 def _completion(raw: Raw) -> Prompt:
@@ -152,15 +163,20 @@ def _at_least(text_bytes: int) -> int:
     return max(1, text_bytes // LONGEST_TOKEN_BYTES)
 
 
+def _bytes_of(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
+
 def _bytes_of_text(messages: list[Message]) -> int:
     """Bytes of the text in messages and in their ``text`` parts. Images are not text, however long their URLs are."""
     total = 0
     for message in messages:
-        if isinstance(message.content, str):
-            total += len(message.content.encode())
-        elif isinstance(message.content, list):
-            texts = (part.get("text") for part in message.content if isinstance(part, dict))
-            total += sum(len(text.encode()) for text in texts if isinstance(text, str))
+        content = message.content
+        if isinstance(content, str):
+            total += _bytes_of(content)
+        elif isinstance(content, list):
+            texts = [part.get("text") for part in content if isinstance(part, dict)]
+            total += sum([_bytes_of(text) for text in texts if isinstance(text, str)])
     return total
 
 
@@ -183,7 +199,7 @@ def limits(body: Body, prompt: Prompt, estimate: int, *, context: int, default_m
             f"the prompt has {exactly}{prompt.at_least} tokens and leaves no room for output: the context of this "
             f"endpoint is {context} tokens, input and output together",
             code="context_length_exceeded",
-            param="messages" if body.has("messages") else "prompt",
+            param="messages" if body.messages is not UNSET else "prompt",
         )
     estimate = min(estimate, context - 1)
     asked: int | None = None

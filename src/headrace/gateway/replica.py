@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from headrace.gateway.request import Shape
+from headrace.gateway.body import Shape
 from headrace.gateway.snapshot import ReplicaView
 from headrace.wire.client import Client, Reader, Transfer
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import enum
-from typing import Any
-
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET
 
+from headrace.gateway.body import Body, Shape, StreamOptions, body_of
 from headrace.gateway.errors import ApiError
+
+__all__ = ["Body", "Shape", "check", "parse", "shape_of", "streams", "too_deep", "wants_usage"]
 
 SERVICE_TIERS = ("auto", "priority", "default", "flex")
 
@@ -18,58 +18,12 @@ LARGEST_USAGE_CONTEXT = 4096
 """Bytes of keys and values of ``usage_context``, for the same reason."""
 
 
-class Shape(enum.Enum):
-    CHAT = "/v1/chat/completions"
-    COMPLETION = "/v1/completions"
-    EMBEDDING = "/v1/embeddings"
-
-
-class StreamOptions(msgspec.Struct, frozen=True):
-    include_usage: bool | None = None
-
-
-class Body(msgspec.Struct, frozen=True):
-    """The fields that matter. ``UNSET`` is told from ``null``: what is not there can be spliced in."""
-
-    model: str | UnsetType | None = UNSET
-    messages: Raw | UnsetType = UNSET
-    prompt: Raw | UnsetType = UNSET
-    input: Raw | UnsetType = UNSET
-    stream: bool | UnsetType | None = UNSET
-    stream_options: StreamOptions | UnsetType | None = UNSET
-    return_progress: bool | UnsetType | None = UNSET
-    timings_per_token: bool | UnsetType | None = UNSET
-    max_tokens: int | UnsetType | None = UNSET
-    max_completion_tokens: int | UnsetType | None = UNSET
-    n_predict: Raw | UnsetType = UNSET
-    n: int | None = None
-    best_of: int | None = None
-    service_tier: str | None = None
-    user: str | None = None
-    client_request_id: str | UnsetType | None = UNSET
-    usage_context: dict[str, str] | UnsetType | None = UNSET
-
-    @property
-    def streams(self) -> bool:
-        return self.stream is True
-
-    @property
-    def wants_usage(self) -> bool:
-        return isinstance(self.stream_options, StreamOptions) and self.stream_options.include_usage is True
-
-    def has(self, name: str) -> bool:
-        return getattr(self, name) is not UNSET
-
-
-_decoder = msgspec.json.Decoder(Body)
-
-
 def parse(body: bytes) -> Body:
     """Raises ApiError 400 for a body that is not JSON, or where a field that matters has the wrong type."""
     try:
         if not body.isascii():
             body.decode()  # what the decoder skips it does not check
-        return _decoder.decode(body)
+        return body_of.decode(body)
     except msgspec.ValidationError as error:
         raise ApiError(400, f"invalid body: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -88,9 +42,9 @@ def check(body: Body) -> None:
     if body.n_predict is not UNSET:
         # An engine that knows it would follow it rather than the max_tokens that the request is admitted with.
         raise ApiError(400, "n_predict is not taken here; expected max_tokens", param="n_predict")
-    if body.n not in (None, 1):
+    if body.n is not None and body.n != 1:
         raise ApiError(400, f"n is {body.n}; expected 1: a request has one slot, and so one choice", param="n")
-    if body.best_of not in (None, 1):
+    if body.best_of is not None and body.best_of != 1:
         raise ApiError(400, f"best_of is {body.best_of}; expected 1: a request has one slot", param="best_of")
     if body.service_tier is not None and body.service_tier not in SERVICE_TIERS:
         raise ApiError(
@@ -98,9 +52,8 @@ def check(body: Body) -> None:
             f"service_tier is {body.service_tier!r}; expected one of {', '.join(SERVICE_TIERS)}",
             param="service_tier",
         )
-    for name, value in (("user", body.user), ("client_request_id", body.client_request_id)):
-        if isinstance(value, str) and len(value) > LONGEST_ID:
-            raise ApiError(400, f"{name} has {len(value)} characters; expected at most {LONGEST_ID}", param=name)
+    _check_id("user", body.user)
+    _check_id("client_request_id", body.client_request_id)
     if isinstance(body.usage_context, dict):
         size = sum(len(key) + len(value) for key, value in body.usage_context.items())
         if size > LARGEST_USAGE_CONTEXT:
@@ -109,6 +62,11 @@ def check(body: Body) -> None:
                 f"usage_context has {size} characters; expected at most {LARGEST_USAGE_CONTEXT}",
                 param="usage_context",
             )
+
+
+def _check_id(name: str, value: object) -> None:
+    if isinstance(value, str) and len(value) > LONGEST_ID:
+        raise ApiError(400, f"{name} has {len(value)} characters; expected at most {LONGEST_ID}", param=name)
 
 
 def shape_of(body: Body) -> Shape:
@@ -126,11 +84,10 @@ def shape_of(body: Body) -> Shape:
     )
 
 
-class Message(msgspec.Struct):
-    """One without a role is an internal error to some engines, so it is found here."""
-
-    role: str
-    content: Any = None
+def streams(body: Body) -> bool:
+    return body.stream is True
 
 
-messages_of: msgspec.json.Decoder[list[Message]] = msgspec.json.Decoder(list[Message])
+def wants_usage(body: Body) -> bool:
+    """The client wants the event with the usage at the end of a stream."""
+    return isinstance(body.stream_options, StreamOptions) and body.stream_options.include_usage is True

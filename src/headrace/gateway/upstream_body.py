@@ -6,8 +6,9 @@ from typing import Any
 
 from msgspec import UNSET
 
+from headrace.gateway.body import Body, Shape
 from headrace.gateway.prompt import Limits
-from headrace.gateway.request import Body, Shape, too_deep
+from headrace.gateway.request import streams, too_deep, wants_usage
 from headrace.gateway.snapshot import Traits
 from headrace.gateway.splice import append, rewrite
 
@@ -23,10 +24,10 @@ def upstream_body(raw: bytes, body: Body, shape: Shape, limits: Limits, traits: 
         members["model"] = model
     if shape is not Shape.EMBEDDING:
         members.update(_generation(body, limits, traits))
-    drop = [name for name in OURS if getattr(body, name) is not UNSET]
-    if drop or any(body.has(name) for name in members):
+    ours = body.client_request_id is not UNSET or body.usage_context is not UNSET
+    if ours or (members and any(getattr(body, name) is not UNSET for name in members)):
         try:
-            return rewrite(raw, members, drop)
+            return rewrite(raw, members, OURS)
         except RecursionError:
             raise too_deep() from None
     return append(raw, members)
@@ -39,12 +40,12 @@ def _generation(body: Body, limits: Limits, traits: Traits) -> dict[str, Any]:
     if body.max_tokens != limits.max_tokens:
         members["max_tokens"] = limits.max_tokens
     if traits.stream_upstream:
-        if not body.streams:
+        if not streams(body):
             members["stream"] = True
         if body.return_progress is not True:
             members["return_progress"] = True
         if body.timings_per_token is not True:
             members["timings_per_token"] = True
-    if (body.streams or traits.stream_upstream) and not body.wants_usage:
+    if (streams(body) or traits.stream_upstream) and not wants_usage(body):
         members["stream_options"] = {"include_usage": True}
     return members

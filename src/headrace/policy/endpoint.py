@@ -107,17 +107,7 @@ class EndpointCore:
             raise ValueError(f"request {rid} waits or is in flight already")
         work = self._estimate(ask)
         self._counters.arrived(work, retry=ask.retry)
-        request = Request(
-            rid,
-            ask.key,
-            ask.band,
-            work,
-            now,
-            ask.weight,
-            ask=ask,
-            weights=terms.weights,
-            input_tokens=ask.input_tokens,
-        )
+        request = Request(ask, work, now, terms.weights)
         if terms.overload == "reject" and not self._fits_at_once(now, work):
             return self._refuse(now, request, "reject")
         if len(queue) >= terms.max_queue:
@@ -235,8 +225,9 @@ class EndpointCore:
 
     def limit_headers(self, now: float) -> tuple[float, float, float]:
         """Burst and what remains of it, in reference tokens, and the seconds until it is full again."""
-        debt = self._limiter.debt(now)
-        return self.terms.burst, max(0.0, self.terms.burst - debt), debt / self.terms.rate
+        limiter = self._limiter
+        debt = limiter.debt(now)
+        return limiter.burst, max(0.0, limiter.burst - debt), debt / limiter.rate
 
     def observe(self, now: float) -> Observation:
         """Counters and gauges at ``now``."""

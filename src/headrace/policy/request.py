@@ -8,17 +8,21 @@ from headrace.policy.waiting import Waiting
 from headrace.policy.work import Weights
 
 
-class Request(Waiting, kw_only=True, eq=False):
+class Request(Waiting):
     """A request from its arrival to its end. It is weighed by the terms under which it arrived."""
 
-    ask: Ask
-    weights: Weights
-    input_tokens: int
-    """Best known."""
-    range_had_room: bool = False
-    """The limiter would have come to it before its deadline, had a slot always been free."""
-    reserved: float = 0.0
-    """Charged for it so far, top-ups included; not zero in the queue only after the loss of its replica."""
-    output_tokens: int = 0
-    """Streamed so far."""
-    load: Load | None = None
+    __slots__ = ("ask", "input_tokens", "load", "output_tokens", "range_had_room", "reserved", "weights")
+
+    def __init__(self, ask: Ask, work: float, arrived: float, weights: Weights) -> None:
+        super().__init__(ask.rid, ask.key, ask.band, work, arrived, ask.weight)
+        self.ask = ask
+        self.weights = weights
+        self.input_tokens = ask.input_tokens
+        """Best known."""
+        self.range_had_room = False
+        """The limiter would have come to it before its deadline, had a slot always been free."""
+        self.reserved = 0.0
+        """Charged for it so far, top-ups included; not zero in the queue only after the loss of its replica."""
+        self.output_tokens = 0
+        """Streamed so far."""
+        self.load: Load | None = None

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
-
-import msgspec
 
 from headrace.policy.queueing import Band
 from headrace.policy.work import Weights, largest_work
@@ -20,7 +17,7 @@ Outcome = Literal["ok", "client_gone", "engine_failed", "engine_error", "timeout
 """How a dispatched request ended. ``refused``: by the engine for a fault of the request (400), or it was never sent."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Terms:
     """What an endpoint was sold with, and how it treats what it cannot serve at once."""
 
@@ -41,39 +38,65 @@ class Terms:
     cold_start_deadline_s: float = 290.0
     max_queue: int = 1000
 
-    @cached_property
+    @property
     def rate(self) -> float:
         """The maximum of the range, reference tokens/s."""
         return self.max_chunks * self.chunk
 
-    @cached_property
+    @property
     def burst(self) -> float:
         """Reference tokens that may be admitted at once. The largest request must fit, or it would never be."""
         return max(BURST_SECONDS * self.rate, largest_work(self.weights, self.context))
 
 
-class Ask(msgspec.Struct, frozen=True, gc=False):
-    """One request as admission sees it. (Made for every request: a struct costs a tenth of a frozen dataclass.)"""
+class Ask:
+    """One request as admission sees it. (What is made for every request has an ``__init__`` of its own: compiled, it
+    costs a tenth of what a dataclass's does.)"""
 
-    rid: str
-    key: str
-    """Id of the key that it came with."""
-    band: Band
-    input_tokens: int
-    """Estimated."""
-    max_output: int
-    """Tokens that it may produce at most."""
-    predicted_output: int
-    """Tokens, from ``EndpointCore.predict_output``."""
-    retry: bool = False
-    """The client says that it asks again for what was refused before: demand that was counted already."""
-    prefix: int | None = None
-    """Hash of the prompt's head, which names the replica that may have it cached; None: any replica is as good."""
-    weight: float = 1.0
-    """The key's share of its band relative to the other keys that wait there; positive."""
+    __slots__ = (
+        "band",
+        "input_tokens",
+        "key",
+        "max_output",
+        "predicted_output",
+        "prefix",
+        "retry",
+        "rid",
+        "weight",
+    )
+
+    def __init__(
+        self,
+        rid: str,
+        key: str,
+        band: Band,
+        input_tokens: int,
+        max_output: int,
+        predicted_output: int,
+        retry: bool = False,
+        prefix: int | None = None,
+        weight: float = 1.0,
+    ) -> None:
+        self.rid = rid
+        self.key = key
+        """Id of the key that it came with."""
+        self.band: Band = band
+        self.input_tokens = input_tokens
+        """Estimated."""
+        self.max_output = max_output
+        """Tokens that it may produce at most."""
+        self.predicted_output = predicted_output
+        """Tokens, from ``EndpointCore.predict_output``."""
+        self.retry = retry
+        """The client says that it asks again for what was refused before: demand that was counted already."""
+        self.prefix = prefix
+        """Hash of the prompt's head, which names the replica that may have it cached; None: any replica is as good."""
+        self.weight = weight
+        """The key's share of its band relative to the other keys that wait there; positive."""
 
 
-class Dispatch(msgspec.Struct, frozen=True, gc=False):
+@dataclass(init=False, slots=True)
+class Dispatch:
     """Send the request to this replica now."""
 
     rid: str
@@ -81,6 +104,12 @@ class Dispatch(msgspec.Struct, frozen=True, gc=False):
     work: float
     """Reference tokens reserved for it."""
     queued_s: float
+
+    def __init__(self, rid: str, replica: str, work: float, queued_s: float) -> None:
+        self.rid = rid
+        self.replica = replica
+        self.work = work
+        self.queued_s = queued_s
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from typing import Literal
 
-import msgspec
-
 Band = Literal["priority", "default", "flex"]
 
 
-class Waiting(msgspec.Struct, eq=False):
+class Waiting:
     """A request in the queue."""
 
-    rid: str
-    key: str
-    band: Band
-    work: float
-    """Reference tokens, estimated."""
-    arrived: float
-    """Seconds."""
-    weight: float = 1.0
-    """The key's share of its band."""
+    __slots__ = ("arrived", "band", "key", "rid", "weight", "work")
+
+    def __init__(self, rid: str, key: str, band: Band, work: float, arrived: float, weight: float = 1.0) -> None:
+        self.rid = rid
+        self.key = key
+        self.band: Band = band
+        self.work = work
+        """Reference tokens, estimated."""
+        self.arrived = arrived
+        """Seconds."""
+        self.weight = weight
+        """The key's share of its band."""

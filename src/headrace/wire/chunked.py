@@ -9,7 +9,8 @@ from __future__ import annotations
 from headrace.wire.chunked_body import SIZE_LINE, SIZE_LINE_BYTES, is_trailer
 from headrace.wire.errors import ProtocolError
 
-_TRAILER_BYTES = 64 * 1024
+_TRAILER_BYTES = 8 * 1024
+"""Nobody reads it, and what is held of it is looked at again with every read."""
 
 KNOWN_SIZES: dict[bytes, int] = {}
 """Size lines that were read before: events of one stream differ little in size."""

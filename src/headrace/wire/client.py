@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Sequence
+from time import monotonic
 from types import TracebackType
 from urllib.parse import urlsplit
 
@@ -126,10 +127,10 @@ class Client:
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 if self._path is not None:
-                    _, connection = await loop.create_unix_connection(lambda: ClientConnection(self, loop), self._path)
+                    _, connection = await loop.create_unix_connection(lambda: ClientConnection(self), self._path)
                 else:
                     _, connection = await loop.create_connection(
-                        lambda: ClientConnection(self, loop), self._host, self._port, ssl=self._tls
+                        lambda: ClientConnection(self), self._host, self._port, ssl=self._tls
                     )
         except TimeoutError:
             raise ConnectFailed(f"no connection to {self.origin} within {self._connect_timeout_s:g} s") from None
@@ -139,7 +140,7 @@ class Client:
         return connection
 
     def _take(self) -> ClientConnection | None:
-        oldest = asyncio.get_running_loop().time() - self._idle_s
+        oldest = monotonic() - self._idle_s
         while self._idle:
             connection = self._idle.pop()
             if connection.usable and connection.idle_since >= oldest:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from time import monotonic
 from typing import TYPE_CHECKING, Literal, cast
-
-import httptools
 
 from headrace.wire.chunked import KNOWN_SIZES, ChunkedDecoder
 from headrace.wire.errors import ConnectionLost, ProtocolError, StaleConnection, WireError
 from headrace.wire.event_relay import EventRelay
-from headrace.wire.message import Header
+from headrace.wire.response_head import read_head
 from headrace.wire.transfer import Transfer
 
 if TYPE_CHECKING:
@@ -27,18 +26,6 @@ request, and may have died of it."""
 Phase = Literal["idle", "head", "length", "chunked", "until_close"]
 
 
-class _Head:
-    """Callbacks of httptools for one head."""
-
-    __slots__ = ("fields",)
-
-    def __init__(self) -> None:
-        self.fields: list[Header] = []
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.fields.append((name.lower(), value))
-
-
 class ClientConnection(asyncio.Protocol):
     __slots__ = (
         "_buffer",
@@ -46,7 +33,6 @@ class ClientConnection(asyncio.Protocol):
         "_client",
         "_fast",
         "_left",
-        "_loop",
         "_paused",
         "_phase",
         "_reused",
@@ -56,9 +42,8 @@ class ClientConnection(asyncio.Protocol):
         "idle_since",
     )
 
-    def __init__(self, client: Client, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, client: Client) -> None:
         self._client = client
-        self._loop = loop
         self._transport: asyncio.Transport | None = None
         self._transfer: Transfer | None = None
         self._phase: Phase = "idle"
@@ -83,7 +68,7 @@ class ClientConnection(asyncio.Protocol):
             self._fail(StaleConnection("the connection was closed while it was idle"))
             return
         self._phase = "head"
-        self._sent_at = self._loop.time()
+        self._sent_at = monotonic()
         self._transport.write(payload)
 
     def abandon(self, transfer: Transfer) -> None:
@@ -158,12 +143,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._client.forget(self)
-        if (
-            self._reused
-            and self._phase == "head"
-            and not self._buffer
-            and self._loop.time() - self._sent_at < STALE_WINDOW_S
-        ):
+        if self._reused and self._phase == "head" and not self._buffer and monotonic() - self._sent_at < STALE_WINDOW_S:
             self._fail(StaleConnection("the connection was closed while it was idle"))
         else:
             self._fail(ConnectionLost("the server closed the connection before the answer was complete"))
@@ -195,33 +175,17 @@ class ClientConnection(asyncio.Protocol):
 
     def _parse_head(self, transfer: Transfer, data: bytes) -> int:
         """The status; sets the phase that follows, ``idle`` where there is no body."""
-        head = _Head()
-        parser = httptools.HttpResponseParser(head)
-        try:
-            parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            raise ProtocolError(f"the answer is not HTTP/1.1: {error}") from None
-        status: int = parser.get_status_code()
-        if status < 100:
-            raise ProtocolError(f"the answer has the status {status}")
-        length: bytes | None = None
-        coding: bytes | None = None
-        for name, value in head.fields:
-            if name == b"content-length":
-                length = value
-            elif name == b"transfer-encoding":
-                coding = value if coding is None else b"two fields"
-        if coding is not None and coding.lower() != b"chunked":
-            raise ProtocolError("the answer has a transfer coding other than chunked, or several")
+        head = read_head(data)
+        status = head.status
         if status < 200:
             return status
-        transfer.reuse = transfer.reuse and parser.should_keep_alive()
+        transfer.reuse = transfer.reuse and head.keep_alive
         if transfer.method == "HEAD" or status in (204, 304):
             self._phase = "idle"
-        elif coding is not None:
+        elif head.chunked:
             self._phase, self._chunked = "chunked", ChunkedDecoder()
-        elif length is not None:
-            self._left = int(length)  # digits only, or httptools had refused it
+        elif head.length is not None:
+            self._left = head.length
             self._phase = "length" if self._left else "idle"
         else:
             self._phase = "until_close"
@@ -255,7 +219,7 @@ class ClientConnection(asyncio.Protocol):
         self._unpause()
         if transfer.reuse and clean and self.usable:
             self._reused = True
-            self.idle_since = self._loop.time()
+            self.idle_since = monotonic()
             self._client.keep(self)
         else:
             self.close()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
+from time import time
+from typing import Final
 
 Header = tuple[bytes, bytes]
 """Name in lower case, value without surrounding blanks."""
@@ -18,7 +19,7 @@ FRAMING = frozenset(
 """Fields that belong to one connection, and the date: written here, left out where a caller passes them on."""
 
 
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)
 class Request:
     """One complete request."""
 
@@ -34,6 +35,26 @@ class Request:
     body: bytes
     keep_alive: bool
     """The client lets the connection stay open."""
+
+    def __init__(
+        self,
+        method: str,
+        target: str,
+        path: str,
+        query: str,
+        version: str,
+        headers: list[Header],
+        body: bytes,
+        keep_alive: bool,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.path = path
+        self.query = query
+        self.version = version
+        self.headers = headers
+        self.body = body
+        self.keep_alive = keep_alive
 
     def header(self, name: bytes) -> bytes | None:
         """Value of the first field with this lower-case name."""
@@ -57,13 +78,36 @@ def status_line(status: int) -> bytes:
     return f"HTTP/1.1 {status} {phrase}\r\n".encode()
 
 
-@lru_cache(maxsize=2)
-def _date_line(second: int) -> bytes:
-    return f"date: {formatdate(second, usegmt=True)}\r\n".encode()
+class _Date:
+    """The field of this second."""
+
+    __slots__ = ("_line", "_second")
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._line = b""
+
+    def line(self) -> bytes:
+        second = int(time())
+        if second != self._second:
+            self._second = second
+            self._line = f"date: {formatdate(second, usegmt=True)}\r\n".encode()
+        return self._line
+
+
+_DATE: Final = _Date()
 
 
 def date_line() -> bytes:
-    return _date_line(int(time.time()))
+    return _DATE.line()
+
+
+def keeps_alive(connection: bytes, version: str) -> bool:
+    """Whether a message lets its connection stay open. ``connection``: its Connection fields, joined by commas."""
+    if not connection:
+        return version == "1.1"
+    options = {option.strip() for option in connection.lower().split(b",")}
+    return b"close" not in options and (version == "1.1" or b"keep-alive" in options)
 
 
 def field_lines(headers: Sequence[Header], keep: bytes = b"") -> bytes:

@@ -2,7 +2,7 @@
 
 A plain request that comes in one read is read by two regular expressions; every other head by httptools, given exactly
 the bytes of that head. Both ways give the same request. Where it ends is decided here, so one piece of code only can be
-wrong about it.
+wrong about it. And a head that is the last one's but for the length of the body need not be read again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import httptools
 
 from headrace.wire.chunked_body import ChunkedBody
 from headrace.wire.limits import BadRequest, Limits
-from headrace.wire.message import Header, Request
+from headrace.wire.message import Header, Request, keeps_alive
 
 __all__ = ["BadRequest", "Limits", "RequestParser"]
 
@@ -30,6 +30,12 @@ _PLAIN_FIELD = re.compile(rb"(%b):(%b)\r\n" % (_NAME, _VALUE))
 _PLAIN_HEAD = re.compile(
     rb'(GET|POST|PUT|PATCH|DELETE|HEAD|OPTIONS) (/[!"$-~]*) HTTP/1\.1\r\n((?:%b:%b\r\n)+)\r\n' % (_NAME, _VALUE)
 )
+_LENGTH_FIELD = re.compile(rb"\r\ncontent-length: *([0-9]+)\r\n", re.IGNORECASE)
+_LONGEST_LENGTH = 18
+"""Digits."""
+_MOST_LEARNED = 4
+"""Heads of one connection: a client whose heads always differ is not to pay for it."""
+_LARGEST_LEARNED = 4096
 _READ_HERE = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"))
 
 
@@ -49,6 +55,50 @@ class _Head:
         self.fields.append((name.lower(), value.rstrip(b" \t")))
 
 
+class _KnownHead:
+    """A head that was read, to be known again: most clients repeat theirs, with another length."""
+
+    __slots__ = (
+        "_after",
+        "_before",
+        "_headers",
+        "_keep_alive",
+        "_length_at",
+        "_method",
+        "_path",
+        "_query",
+        "_target",
+    )
+
+    def __init__(self, request: Request, before: bytes, after: bytes) -> None:
+        """``before`` and ``after`` the digits of the length, which ``request`` has in one of its fields."""
+        self._method, self._target = request.method, request.target
+        self._path, self._query = request.path, request.query
+        self._headers = request.headers
+        self._keep_alive = request.keep_alive
+        self._before = before
+        self._after = after
+        self._length_at = [name for name, _ in request.headers].index(b"content-length")
+
+    def read(self, data: bytes, limits: Limits) -> Request | None:
+        """The request, where ``data`` is this head with any length, and all of that body."""
+        before, after = self._before, self._after
+        if not data.startswith(before):
+            return None
+        at = len(before)
+        end = data.find(b"\r", at, at + _LONGEST_LENGTH + 1)
+        digits = data[at:end]
+        if end < 0 or not digits.isdigit() or not data.startswith(after, end):
+            return None
+        length, begin = int(digits), end + len(after)
+        if len(data) != begin + length or length > limits.body_bytes or begin > limits.head_bytes:
+            return None
+        headers = self._headers.copy()
+        headers[self._length_at] = (b"content-length", digits)
+        body = data[begin:]
+        return Request(self._method, self._target, self._path, self._query, "1.1", headers, body, self._keep_alive)
+
+
 class RequestParser:
     """``feed`` bytes, then take requests with ``next`` until it returns None."""
 
@@ -62,6 +112,8 @@ class RequestParser:
         self._length = 0  # of the body, where it is not chunked
         self._chunked: ChunkedBody | None = None
         self._expects = False
+        self._known: _KnownHead | None = None
+        self._learned = 0
 
     @property
     def buffered(self) -> int:
@@ -90,9 +142,15 @@ class RequestParser:
     def next(self) -> Request | None:
         """The next complete request, or None where bytes are missing. Raises BadRequest; the parser is dead then."""
         if self._fresh:
+            known = None if self._known is None else self._known.read(self._fresh, self._limits)
+            if known is not None:
+                self._fresh = b""
+                return known
             plain = self._read_plain()
             if plain is not None:
                 return plain
+        elif not self._buffer and self._request is None:
+            return None
         if self._request is None:
             head = self._read_head()
             if head is None:
@@ -140,12 +198,23 @@ class RequestParser:
         end = match.end()
         request = Request(match[1].decode("ascii"), target, path, query, "1.1", headers, b"", keep_alive)
         if len(data) == end + self._length:
+            if not self._expects:
+                self._learn(request, data[:end])
             request.body = data[end:]
             self._expects = False
             return request
         self._request = request
         self._buffer += data[end:]
         return None
+
+    def _learn(self, request: Request, head: bytes) -> None:
+        if self._learned >= _MOST_LEARNED or len(head) > _LARGEST_LEARNED:
+            return
+        length = _LENGTH_FIELD.search(head)
+        if length is not None:
+            self._learned += 1
+            begin, end = length.span(1)
+            self._known = _KnownHead(request, head[:begin], head[end:])
 
     def _read_head(self) -> bytes | None:
         """Request line and fields with the empty line after them, once they are complete."""
@@ -256,15 +325,7 @@ class RequestParser:
                 raise BadRequest(400, "Content-Length must be one decimal number")
             self._length = int(length)
             self._limits.refuse_body_of(self._length)
-        return _keeps_alive(connection, version)
-
-
-def _keeps_alive(connection: bytes, version: str) -> bool:
-    """By the Connection fields, joined by commas."""
-    if not connection:
-        return version == "1.1"
-    options = {option.strip() for option in connection.lower().split(b",")}
-    return b"close" not in options and (version == "1.1" or b"keep-alive" in options)
+        return keeps_alive(connection, version)
 
 
 def _origin_form(target: str, method: str, headers: list[Header]) -> str:

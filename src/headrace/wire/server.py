@@ -6,8 +6,8 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol
 
 from headrace.wire.exchange import ClientGone, Exchange
 from headrace.wire.limits import Limits
@@ -37,6 +37,15 @@ def plain_error(exchange: Exchange | None, status: int, reason: str) -> tuple[li
     return [(b"content-type", b"text/plain; charset=utf-8")], f"{reason}\n".encode()
 
 
+class Listener(Protocol):
+    """A server of the loop's, or one of ours."""
+
+    @property
+    def sockets(self) -> Sequence[socket.socket]: ...
+
+    def close(self) -> None: ...
+
+
 class Server:
     """Serves ``handler`` on any number of sockets until ``close``; belongs to the running event loop."""
 
@@ -48,7 +57,7 @@ class Server:
         self.in_flight = 0
         """Exchanges whose answer is not complete or whose handler still runs."""
         self._handler = handler
-        self._listeners: list[asyncio.Server | TlsListener] = []
+        self._listeners: list[Listener] = []
         self._connections: set[ServerConnection] = set()
         self._turned_away: set[ServerConnection] = set()
         self._handshakes: dict[ServerConnection, asyncio.Task[None]] = {}
@@ -73,7 +82,7 @@ class Server:
         """
         if sum(way is not None for way in (port, sock, path)) != 1:
             raise ValueError("listen on exactly one of port, sock and path")
-        listener: asyncio.Server | TlsListener
+        listener: Listener
         if path is not None:
             listener = await self._loop.create_unix_server(self._connect, path, backlog=BACKLOG)
         elif sock is not None and sock.family == socket.AF_UNIX:

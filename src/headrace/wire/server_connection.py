@@ -219,12 +219,14 @@ class ServerConnection(asyncio.Protocol):
         if phase == "answer":
             self._deadline = None
             return
-        seconds = {
-            "idle": limits.idle_timeout_s,
-            "head": limits.head_timeout_s,
-            "body": limits.body_timeout_s,
-            "lingering": _LINGER_S,
-        }[phase]
+        if phase == "idle":
+            seconds = limits.idle_timeout_s
+        elif phase == "head":
+            seconds = limits.head_timeout_s
+        elif phase == "body":
+            seconds = limits.body_timeout_s
+        else:
+            seconds = _LINGER_S
         self._deadline = self._server.now() + seconds
 
     def _refuse(self, refusal: BadRequest) -> None:
