@@ -114,9 +114,9 @@ class Given:
         path = self._envelope.chat_path if "messages" in body else self._envelope.completions_path
         asked = asked_output(body)
         if self._content.reuse:
-            return _Body(path, _json(body), None, b"", self._input_tokens(body, None), asked)
+            return _Body(path, json_body(body), None, b"", self._input_tokens(body, None), asked)
         mark = _MARK_IN_IDS if isinstance(body.get("prompt"), list) else _MARK_IN_TEXT
-        start, _, rest = _json(_marked(body)).partition(mark)
+        start, _, rest = json_body(_marked(body)).partition(mark)
         stock = self._ids if mark is _MARK_IN_IDS else self._words
         return _Body(path, start, stock if rest else None, rest, self._input_tokens(body, stock), asked)
 
@@ -158,7 +158,8 @@ def _marked_content(content: Any) -> Any:
     return content
 
 
-def _json(body: dict[str, Any]) -> bytes:
+def json_body(body: dict[str, Any]) -> bytes:
+    """As clients encode it: UTF-8, without spaces."""
     try:
         return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
     except UnicodeEncodeError:

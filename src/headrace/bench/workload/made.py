@@ -26,7 +26,7 @@ class Pairs(Protocol):
     def sample(self) -> NDArray[np.float64]: ...
 
 
-class _Ids:
+class IdPrompts:
     """Prompts of token ids: exactly as long as is asked for."""
 
     def __init__(self, spec: LoadSpec, envelope: Envelope) -> None:
@@ -41,7 +41,7 @@ class _Ids:
         return tokens, tokens
 
 
-class _Words:
+class WordPrompts:
     """Prompts of prose: as long as is asked for, as far as the model's tokens are known."""
 
     def __init__(self, spec: LoadSpec, envelope: Envelope) -> None:
@@ -89,7 +89,7 @@ class Made:
         prompts are made of where reuse is asked for."""
         envelope = Envelope(spec.model, spec.content)
         prose = spec.content.prompt == "text" or spec.content.api == "chat"
-        self._prompts = _Words(spec, envelope) if prose else _Ids(spec, envelope)
+        self._prompts = WordPrompts(spec, envelope) if prose else IdPrompts(spec, envelope)
         self._stock: Stock = self._prompts.stock
         self._content: Content = spec.content
         self._pairs = pairs

@@ -16,11 +16,12 @@ from headrace.bench.workload.datasets.rows import Shapes
 from headrace.bench.workload.datasets.sharegpt import read_sharegpt
 from headrace.bench.workload.datasets.tables import read_table
 from headrace.bench.workload.envelope import Request
+from headrace.bench.workload.fit import fitted
 from headrace.bench.workload.given import Given
 from headrace.bench.workload.lengths import DrawnPairs, ListedPairs
 from headrace.bench.workload.made import Made
 from headrace.bench.workload.spec import Dataset, Lengths, LoadSpec, LogNormal, Synthetic, Uniform
-from headrace.bench.workload.tokens import Tokens
+from headrace.bench.workload.tokens import TokenizerFile, Tokens
 
 
 class Workload(Protocol):
@@ -43,20 +44,25 @@ class Workload(Protocol):
 
 
 def open_workload(spec: LoadSpec, tokens: Tokens | None = None) -> Workload:
-    """Reads the dataset, if there is one. ``tokens`` counts the texts of a dataset, if it is local; None: the tokenizer
-    that the specification names, if it names one.
+    """Reads the dataset, if there is one. ``tokens`` is the model's tokenizer, where one is at hand; None: that which the
+    specification names, if it names one. What has been fitted or calibrated already stays.
 
     Raises BenchError for a specification or a dataset that is none.
     """
     if spec.seed < 0:
         raise BenchError(f"the seed is {spec.seed}; expected 0 or more")
+    if tokens is None and spec.content.tokenizer is not None:
+        tokens = TokenizerFile(spec.content.tokenizer)
+    if tokens is not None and spec.content.prose is None:
+        spec = fitted(spec, tokens)
     match spec.source:
         case Synthetic(input=input_lengths, output=output_lengths):
             pairs = DrawnPairs(input_lengths, output_lengths, spec.seed)
             said = f"input {_words(input_lengths)}, output {_words(output_lengths)} tokens"
             return Made(spec, pairs, said)
         case Dataset() as dataset:
-            return _open_dataset(spec, dataset, tokens)
+            # A server would be asked for every row.
+            return _open_dataset(spec, dataset, tokens if tokens is not None and tokens.local else None)
 
 
 def _open_dataset(spec: LoadSpec, dataset: Dataset, tokens: Tokens | None) -> Workload:

@@ -71,13 +71,20 @@ first word has none, or the template of a chat may trim it."""
 
 def prose(count: int, draw: np.random.Generator, left_out: Collection[str] = ()) -> tuple[list[str], NDArray[np.int64]]:
     """Words, and ``count`` indices into them that read as sentences. Raises BenchError where too many are left out."""
-    kinds = [[word for word in kind if word not in left_out] for kind in _SENTENCE]
+    kinds = _kinds(left_out)
     if not all(kinds):
-        raise BenchError(
-            "hardly any English word is one token to this tokenizer; expected that of the model that is asked"
-        )
+        raise BenchError("too many words are left out of prose; expected some of every kind to be left")
     words = [word for word in WORDS if word not in left_out]
     index = {word: place for place, word in enumerate(words)}
     sentences = -(-count // len(kinds))
     columns = [draw.choice([index[word] for word in kind], sentences) for kind in kinds]
     return words, np.stack(columns, axis=1).reshape(-1)[:count].astype(np.int64)
+
+
+def readable(left_out: Collection[str]) -> bool:
+    """Prose can do without these words: half of each kind are left."""
+    return all(2 * len(left) >= len(kind) for left, kind in zip(_kinds(left_out), _SENTENCE, strict=True))
+
+
+def _kinds(left_out: Collection[str]) -> list[list[str]]:
+    return [[word for word in kind if word not in left_out] for kind in _SENTENCE]
