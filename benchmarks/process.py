@@ -37,14 +37,17 @@ class Child:
         stdin: str = "",
         env: Mapping[str, str] | None = None,
         cores: Sequence[int] = (),
+        talks: bool = True,
     ) -> None:
-        """Raises Failed where there is no such program."""
+        """``talks``: what it prints is for ``line``, and else for its log too. Raises Failed where there is no such
+        program."""
         self._log = log
         self._began = time.perf_counter()
         full = ["env", *(f"{name}={value}" for name, value in env.items()), *argv] if env else argv
         try:
             with log.open("ab") as stderr:
-                self._popen = spawn(full, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr)
+                stdout = subprocess.PIPE if talks else stderr
+                self._popen = spawn(full, stdin=stdin, stdout=stdout, stderr=stderr)
         except OSError as error:
             raise Failed(f"{argv[0]}: {error}") from None
         self.pid = self._popen.pid
