@@ -27,8 +27,8 @@ _PROOFS = (7, 61, 200, 333, 500)
 """Words of the prompts that a fit is tried on."""
 
 _STICKS = (32, 32, 160, 160)
-"""Words of the prompts that a server counts: few, because they must fit the smallest context; two of each, because words
-may differ."""
+"""Words of the prompts that a server counts: few, because they must fit the smallest context; two of each, because
+words may differ."""
 
 _SAMPLE = 8
 """Texts of a dataset that a server counts."""
@@ -43,8 +43,8 @@ class Yardstick(NamedTuple):
 
 
 def fitted(spec: LoadSpec, tokens: Tokens) -> LoadSpec:
-    """With words that are one token each to this tokenizer. As it is where no prose is made. Raises BenchError where the
-    tokenizer cannot count."""
+    """With words that are one token each to this tokenizer. As it is where no prose is made. Raises BenchError where
+    the tokenizer cannot count."""
     if not makes_prose(spec):
         return spec
     fixed = tokens.count(OPENER)
@@ -74,11 +74,10 @@ def yardsticks(spec: LoadSpec) -> tuple[Yardstick, ...]:
     if makes_prose(spec) and (known is None or known.counts == "guess"):
         prompts = WordPrompts(spec, Envelope(spec.model, spec.content))
         # Numbers from the far end: no request of the run has such a head.
-        numbered = [
-            (size, prompts.stock.headed((1 << 32) - 1 - place, size, place)) for place, size in enumerate(_STICKS)
-        ]
+        texts = [prompts.stock.headed((1 << 32) - 1 - place, size, place) for place, size in enumerate(_STICKS)]
         return tuple(
-            Yardstick(Request(prompts.path, prompts.body(words, 1), None, 1), "words", size) for size, words in numbered
+            Yardstick(Request(prompts.path, prompts.body(text, 1), None, 1), "words", size)
+            for size, text in zip(_STICKS, texts, strict=True)
         )
     if _format(spec) == "sharegpt" and spec.content.tokenizer is None and (not known or not known.bytes_per_token):
         return tuple(islice(_sampled(spec), _SAMPLE))

@@ -44,8 +44,8 @@ class Workload(Protocol):
 
 
 def open_workload(spec: LoadSpec, tokens: Tokens | None = None) -> Workload:
-    """Reads the dataset, if there is one. ``tokens`` is the model's tokenizer, where one is at hand; None: that which the
-    specification names, if it names one. What has been fitted or calibrated already stays.
+    """Reads the dataset, if there is one. ``tokens`` is the model's tokenizer, where one is at hand; None: that
+    which the specification names, if it names one. What has been fitted or calibrated already stays.
 
     Raises BenchError for a specification or a dataset that is none.
     """

@@ -20,7 +20,7 @@ class Tokens(Protocol):
     """A count takes microseconds, so that a dataset may be counted through."""
 
     def count(self, text: str) -> int:
-        """Input tokens of a prompt, with what the model puts before it. Raises BenchError where it cannot be counted."""
+        """Input tokens of a prompt, with what the model puts before it. Raises BenchError where it cannot count."""
         ...
 
 
