@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
+from headrace.bench.client.merge import Merge
 from headrace.bench.client.records import Records
 from headrace.bench.client.run import Run
-from headrace.bench.client.spec import ClientSpec
+from headrace.bench.client.spec import ClientSpec, Task
+from headrace.bench.client.worker import Worker
 from headrace.bench.workload.spec import Amount, Arrivals, ClosedLoop, Content, LoadSpec, Synthetic, Uniform
 
 Answer = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
@@ -92,7 +95,21 @@ def client_spec(url: str, **changes: object) -> ClientSpec:
 
 
 async def run(spec: ClientSpec, directory: Path) -> Records:
+    """By processes of its own."""
     run = Run(spec, directory)
     await run.start()
     async with asyncio.timeout(60):
         return await run.finish()
+
+
+async def run_here(spec: ClientSpec, directory: Path) -> Records:
+    """By a worker in this process and event loop: the same code, without the time that processes take to start."""
+    file = directory / "records.bin"
+    worker = Worker(Task(spec=spec, share=0, addresses=("127.0.0.1",), records=str(file), commands=-1))
+    worker.start(time.monotonic())
+    async with asyncio.timeout(60):
+        await worker.course.through.wait()
+    report = worker.end()
+    merge = Merge([file])
+    merge.read()
+    return merge.records((report,))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 READ_EVERY = 32 << 10
 """Bytes kept before they are read: it bounds memory, and the time that other connections wait meanwhile (0.2 ms)."""
 _LONGEST_HEAD = 64 << 10
+_BEGINNING = b"HTTP/1."
 _BLANK = b"\r\n\r\n"
 
 
@@ -151,6 +152,8 @@ class Connection(asyncio.Protocol):
 
     def _read_head(self, flight: Flight) -> None:
         data = b"".join(self._pieces)
+        if not data.startswith(_BEGINNING[: len(data)]):
+            raise ProtocolError("the answer is not HTTP/1.1")
         while (end := data.find(_BLANK) + 4) >= 4:
             head = read_head(data[:end])
             data = data[end:]
@@ -159,8 +162,6 @@ class Connection(asyncio.Protocol):
                 self._times, self._pieces = ([at], [data]) if data else ([], [])
                 self._begin_body(flight, head)
                 return
-        if data and not data.startswith(b"HTTP/1."[: len(data)]):
-            raise ProtocolError("the answer is not HTTP/1.1")
         if len(data) > _LONGEST_HEAD:
             raise ProtocolError(f"the head of the answer does not end within {_LONGEST_HEAD >> 10} KiB")
         self._pieces, self._times = [data], [self._times[-1]]

@@ -60,6 +60,10 @@ async def run(task: Task) -> None:
     while line := await commands.readline():
         match line.split():
             case [b"go", zero_ns]:
+                # What was made up to here stays, and a search for cycles would be a pause in the measurement.
+                gc.collect()
+                gc.freeze()
+                gc.disable()
                 worker.start(int(zero_ns) / 1e9)
                 telling = asyncio.create_task(_tell_when_through(worker.course))
             case [b"drain"]:
@@ -116,11 +120,6 @@ class Worker:
         spec = self._task.spec
         self._writer = RecordWriter(Path(self._task.records), zero)
         self._recorder = Recorder(self._writer, zero, self._task.share, spec.key, forced=spec.load.content.force_length)
-        # What was made up to here stays; of what comes, nothing is a cycle that a pause of the collector would have to
-        # find in the middle of a measurement.
-        gc.collect()
-        gc.freeze()
-        gc.disable()
         self._pulse.start(zero)
         self.course.start(zero)
 
