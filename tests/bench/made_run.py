@@ -66,6 +66,18 @@ def run(
     )
 
 
+def unstreamed(scheduled_s: ArrayLike, *, e2e_s: float, input_tokens: int = 100, output_tokens: int = 50) -> Records:
+    """Complete answers that were no streams: one event at the end, whose first token nobody saw."""
+    records = run(
+        scheduled_s,
+        ttft_s=e2e_s,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        tokens_per_event=output_tokens,
+    )
+    return changed(records, first_s=np.nan)
+
+
 def poisson(rate: float, seconds: float, seed: int = 1) -> NDArray[np.float64]:
     generator = np.random.default_rng(seed)
     times = np.cumsum(generator.exponential(1 / rate, int(rate * seconds * 2) + 20))

@@ -16,7 +16,7 @@ from scipy.special import kolmogorov
 from headrace.bench import slo as objectives
 from headrace.bench.client.records import Outcome, Records
 from headrace.bench.results.figures import Figures
-from headrace.bench.results.window import FEWEST_REQUESTS, Window
+from headrace.bench.results.window import Window
 from headrace.bench.slo import Slo
 from headrace.bench.workload.spec import ClosedLoop, Constant, LoadSpec
 
@@ -39,6 +39,8 @@ MARKS = 2.0
 MAX_NULL_OF_SLO = 0.05
 MAX_NULL_OF_TTFT = 0.10
 MAX_STOLEN = 0.05
+FEWEST_ANSWERS = 20
+"""Without an objective. Also the fewest gaps that a distribution is tested on."""
 
 About = Literal["client", "machine", "load", "answers", "amount"]
 
@@ -190,8 +192,8 @@ def _gaps(records: Records, window: Window, spec: LoadSpec) -> Gate:
     planned = np.asarray(records.planned_s)
     sent = requests["sent_s"][requests["measured"] & (requests["sent_s"] <= end)]
     wanted, got = np.diff(np.sort(planned[planned <= end])), np.diff(np.sort(sent))
-    if min(len(wanted), len(got)) < FEWEST_REQUESTS:
-        return _not_applicable(name, "client", f"fewer than {FEWEST_REQUESTS} gaps")
+    if min(len(wanted), len(got)) < FEWEST_ANSWERS:
+        return _not_applicable(name, "client", f"fewer than {FEWEST_ANSWERS} gaps")
     p = ks_p(wanted, got)
     seen = f"Kolmogorov-Smirnov against the planned gaps: p = {p:.2g}, at least {MIN_KS_P:g} wanted"
     advice = "requests left in bunches: more processes, or less load"
@@ -297,8 +299,8 @@ def _enough(figures: Figures, slo: Slo | None) -> Gate:
     name = "number of requests"
     if not slo:
         count = figures.counts.ok
-        seen = f"{count} complete answers, {FEWEST_REQUESTS} wanted at least"
-        return _judge(name, "amount", count, FEWEST_REQUESTS, "", seen, "measure more", at_least=True)
+        seen = f"{count} complete answers, {FEWEST_ANSWERS} wanted at least"
+        return _judge(name, "amount", count, FEWEST_ANSWERS, "", seen, "measure more", at_least=True)
     strictest = max(figures.attainments, key=lambda attainment: attainment.criterion.attainment)
     needed = math.ceil(math.log(0.05) / math.log(strictest.criterion.attainment))
     quantile = f"p{strictest.criterion.attainment * 100:g}"

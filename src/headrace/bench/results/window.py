@@ -13,7 +13,7 @@ from headrace.bench.workload.spec import ClosedLoop, LoadSpec
 BATCHES = 100
 OBSERVATIONS_PER_BATCH = 5
 """What the 5 of MSER-5 stands for (White, Cobb and Spratt 2000)."""
-FEWEST_REQUESTS = 20
+FEWEST_REQUESTS = 50
 """Below this, a mean over batches tells the single requests and not a state."""
 KEPT = 0.1
 """The part of the batches at the end that is never cut away: a few of them can agree by chance."""
@@ -62,10 +62,8 @@ def steady(records: Records, spec: LoadSpec) -> Window:
 
 
 def load_end_s(records: Records, spec: LoadSpec) -> float:
-    """When the measured load ended: at its planned end, or with the last request that was due before it was cut off.
-
-    Answers still under way then are drain.
-    """
+    """When the measured load ended: with the last request that was due, or the planned end if that came within one
+    mean gap of it. Answers still under way then are drain."""
     due = records.requests["scheduled_s"][records.requests["measured"]]
     if not len(due):
         return 0.0
@@ -73,8 +71,7 @@ def load_end_s(records: Records, spec: LoadSpec) -> float:
     planned, requests = spec.amount.duration_s, spec.amount.requests
     if planned is None or (requests is not None and len(due) >= requests):
         return last
-    known_until = max(last, float(np.nanmax(records.requests["end_s"], initial=last)))
-    return min(planned, known_until)
+    return min(planned, last + last / len(due))
 
 
 def truncation(batches: NDArray[np.float64]) -> int:
