@@ -85,8 +85,8 @@ def yardsticks(spec: LoadSpec) -> tuple[Yardstick, ...]:
 
 
 def calibrated(spec: LoadSpec, counted: Sequence[tuple[Yardstick, int]]) -> LoadSpec:
-    """With what the server counted (input tokens of its usage, cached ones included). Raises BenchError where its counts
-    cannot be those of the prompts."""
+    """With what the server counted (input tokens of its usage, cached ones included). Raises BenchError where its
+    counts cannot be those of the prompts."""
     if not counted:
         raise BenchError("the server counted no tokens; expected usage with every answer")
     sizes = np.array([stick.size for stick, _ in counted], dtype=np.float64)
