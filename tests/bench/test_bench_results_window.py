@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
+
 import numpy as np
 import pytest
-from made_run import failing, poisson, run, spec
+from made_run import changed, failing, poisson, run, spec
 
-from headrace.bench.client.records import Outcome
+from headrace.bench.client.records import Outcome, Records
 from headrace.bench.results import window
 from headrace.bench.workload.spec import ClosedLoop
 
@@ -41,6 +43,43 @@ def test_a_growing_backlog_is_no_steady_state() -> None:
     found = window.steady(run(scheduled, ttft_s=1.0 + scheduled * 0.5), spec(duration_s=200.0))
     assert found.start_s is None
     assert "no steady state" in found.words and "requests in flight" in found.words
+
+
+def test_a_backlog_that_grows_in_steps_is_a_drift() -> None:
+    steps = np.repeat([4.0, 5.0, 6.0, 8.0, 9.0], 20) + np.random.default_rng(1).normal(0, 0.2, 100)
+    assert window.drift(steps) == pytest.approx(6.3 / 6.4, rel=0.05)
+    scheduled = np.arange(0.0, 200.0, 0.1)
+    levels = np.array([0.5, 0.9, 1.3, 1.3, 1.6])[(scheduled // 40).astype(int)]
+    found = window.steady(run(scheduled, ttft_s=levels), spec(duration_s=200.0))
+    assert found.start_s is None
+
+
+def test_chance_is_no_drift() -> None:
+    generator = np.random.default_rng(2)
+    assert sum(window.drift(10 + generator.normal(0, 5, 100)) is not None for _ in range(500)) <= 5
+    assert window.drift(np.zeros(100)) is None
+    assert window.drift(np.full(100, 3.0)) is None
+
+
+@pytest.mark.parametrize(("of_capacity", "steady_share"), [(0.5, (0.95, 1.0)), (0.8, (0.85, 1.0)), (1.2, (0.0, 0.1))])
+def test_queues_below_capacity_are_steady_and_above_it_are_not(
+    of_capacity: float, steady_share: tuple[float, float]
+) -> None:
+    found = [window.steady(queue(of_capacity * 16, seed), spec(duration_s=120.0)) for seed in range(40)]
+    assert steady_share[0] <= np.mean([w.start_s is not None for w in found]) <= steady_share[1]
+
+
+def queue(rate: float, seed: int) -> Records:
+    """Sixteen slots that take a second on average: TTFT is what a request waits for one."""
+    generator = np.random.default_rng(seed)
+    due = np.cumsum(generator.exponential(1 / rate, int(rate * 140)))
+    service = generator.gamma(4.0, 0.25, len(due))
+    free, waits = [0.0] * 16, np.empty(len(due))
+    for number, (at, takes) in enumerate(zip(due, service, strict=True)):
+        start = max(heapq.heappop(free), at)
+        waits[number] = start - at
+        heapq.heappush(free, start + takes)
+    return changed(run(due, ttft_s=waits, tpot_s=service / 10), measured=due <= 120.0)
 
 
 def test_a_closed_loop_is_watched_by_its_tokens() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -34,7 +35,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def findings(records: Records, spec: LoadSpec) -> tuple[Finding, ...]:
-    """The gravest first; empty for a run without anything odd."""
+    """Of the measured requests, the gravest first; empty for a run without anything odd."""
+    records = replace(records, requests=records.requests[records.requests["measured"]])
     if not len(records.requests):
         return (Finding(name="nothing_sent", requests=0, words="no request was sent"),)
     return (
@@ -100,7 +102,7 @@ def _failures(records: Records) -> Iterator[Finding]:
     if len(kinds) > KINDS_OF_ERRORS:
         rest = int(np.sort(counts)[:-KINDS_OF_ERRORS].sum())
         yield Finding(name="failed", requests=rest, words=f"{rest} more requests failed in other ways.")
-    cut = requests["measured"] & (outcome == Outcome.UNFINISHED)
+    cut = outcome == Outcome.UNFINISHED
     yield from _found("unfinished", cut, lambda n: f"{n} measured requests were cut off by the end of the run.")
     if not timings.ok(records).any():
         words = "Not one request was answered in full: there are no latencies."

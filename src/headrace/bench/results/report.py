@@ -45,7 +45,7 @@ details { margin: 10px 0; } summary { cursor: pointer; color: #0072b2; }
 DRAW = """
 for (const holder of document.querySelectorAll('[data-chart]')) {
   const chart = JSON.parse(document.getElementById(holder.dataset.chart).textContent);
-  Plotly.newPlot(holder, chart.traces, chart.layout, {responsive: true, displaylogo: false, displayModeBar: 'hover'});
+  Plotly.newPlot(holder, chart.traces, chart.layout, {responsive: true, displayModeBar: false});
 }
 """
 
