@@ -49,7 +49,7 @@ def test_a_backlog_that_grows_in_steps_is_a_drift() -> None:
     steps = np.repeat([4.0, 5.0, 6.0, 8.0, 9.0], 20) + np.random.default_rng(1).normal(0, 0.2, 100)
     assert window.drift(steps) == pytest.approx(6.3 / 6.4, rel=0.05)
     scheduled = np.arange(0.0, 200.0, 0.1)
-    levels = np.array([0.5, 0.9, 1.3, 1.3, 1.6])[(scheduled // 40).astype(int)]
+    levels = np.array([1.0, 2.0, 3.0, 3.0, 6.0])[(scheduled // 40).astype(int)]
     found = window.steady(run(scheduled, ttft_s=levels), spec(duration_s=200.0))
     assert found.start_s is None
 
