@@ -337,6 +337,13 @@ def test_heads_go_before_the_first_text_and_leave_the_rest_alone(make: Make) -> 
     assert len(ids) == workload.request(4).input_tokens
 
 
+def test_a_chat_that_begins_with_no_text_is_left_alone_and_said_to_be(make: Make) -> None:
+    messages = [{"role": "assistant", "content": None, "tool_calls": []}, {"role": "user", "content": "Go on"}]
+    workload = load(make([{"messages": messages}, {"prompt": "x"}]))
+    assert body(workload, 0)["messages"] == messages
+    assert "1 requests begin with no text" in workload.findings[0]
+
+
 def test_the_same_row_has_another_head_each_time_round(make: Make) -> None:
     workload = load(make(CHAT[:1]))
     heads = {body(workload, number)["messages"][0]["content"].split(" ")[0] for number in range(200)}

@@ -256,6 +256,10 @@ def test_a_file_that_is_no_tokenizer_is_refused(tmp_path: Path) -> None:
         TokenizerFile(str(path))
 
 
+def test_a_tokenizer_is_not_opened_for_token_ids() -> None:
+    assert open_workload(spec(prompt="ids", tokenizer="absent.json")).request(0).input_tokens is not None
+
+
 def test_without_the_package_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "tokenizers", None)
     with pytest.raises(BenchError, match=r"pip install 'headrace\[tokenizers\]'"):

@@ -125,6 +125,11 @@ def makes_prose(spec: LoadSpec) -> bool:
     return prose_asked and _format(spec) in (None, "azure", "burstgpt", "lengths", "mooncake")
 
 
+def counts_texts(spec: LoadSpec) -> bool:
+    """A tokenizer is of use: there are texts, and not token ids alone."""
+    return makes_prose(spec) or _format(spec) in ("chat", "sharegpt", "prompts")
+
+
 def _format(spec: LoadSpec) -> DatasetFormat | None:
     match spec.source:
         case Dataset(path=path, format=said):

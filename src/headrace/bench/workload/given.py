@@ -69,6 +69,10 @@ class Given:
         if not self._bodies:
             raise BenchError(f"{dataset.path} holds no request that can be sent ({rows:,} rows); expected one or more")
         self.findings += left_out(rows - self.size, rows, "they have no prompt, or no answer where one is expected")
+        if not spec.content.reuse and (bare := sum(body.stock is None for body in self._bodies)):
+            self.findings += (
+                f"{bare:,} requests begin with no text, and so get no beginning of their own: a prefix cache may help",
+            )
         self._order = Order(self.size, spec.seed, dataset.shuffle)
         self.lengths = np.array(
             [(_known(body.input_tokens), _known(body.output_tokens)) for body in self._bodies], dtype=np.float64

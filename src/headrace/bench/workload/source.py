@@ -16,7 +16,7 @@ from headrace.bench.workload.datasets.rows import Shapes
 from headrace.bench.workload.datasets.sharegpt import read_sharegpt
 from headrace.bench.workload.datasets.tables import read_table
 from headrace.bench.workload.envelope import Request
-from headrace.bench.workload.fit import fitted
+from headrace.bench.workload.fit import counts_texts, fitted
 from headrace.bench.workload.given import Given
 from headrace.bench.workload.lengths import DrawnPairs, ListedPairs
 from headrace.bench.workload.made import Made
@@ -51,7 +51,7 @@ def open_workload(spec: LoadSpec, tokens: Tokens | None = None) -> Workload:
     """
     if spec.seed < 0:
         raise BenchError(f"the seed is {spec.seed}; expected 0 or more")
-    if tokens is None and spec.content.tokenizer is not None:
+    if tokens is None and spec.content.tokenizer is not None and counts_texts(spec):
         tokens = TokenizerFile(spec.content.tokenizer)
     if tokens is not None and spec.content.prose is None:
         spec = fitted(spec, tokens)
