@@ -53,33 +53,36 @@ class StreamAnswer(Answer):
     """A stream of events. Most of them differ from their neighbours in their text alone, so that the bytes around it,
     once known, tell that it is a token; only the others are decoded."""
 
-    __slots__ = ("_after", "_before", "_rest", "_shortest")
+    __slots__ = ("_after", "_before", "_border", "_rest", "_text")
 
     def __init__(self) -> None:
         super().__init__()
         self._rest = b""
-        self._before = self._after = b"\n\n"  # in no event
-        self._shortest = 0
+        self._before = b"\n\n"  # what stands before the text of an event; this is in none
+        self._after = b"\n\n"
+        self._border = b"\n\n"
+        """``_after`` and the end of the event."""
+        self._text = slice(0, 0)
 
     def feed(self, body: bytes, at: float) -> None:
+        if not self._rest and body.startswith(self._before) and body.endswith(self._border):
+            text = body[self._text.start : -len(self._border)]
+            if text and b'"' not in text:
+                self.times.append(at)  # one event: nearly always so, where the reader keeps up with the server
+                return
         if self._rest:
             body = self._rest + body
         if b"\r" in body:
             body = body.replace(b"\r\n", b"\n")
         events = body.split(b"\n\n")
         self._rest = events.pop()
-        before, after, shortest = self._before, self._after, self._shortest
+        before, after, text_at = self._before, self._after, self._text
         for event in events:
-            if (
-                event.startswith(before)
-                and event.endswith(after)
-                and len(event) > shortest
-                and b'"' not in event[len(before) : -len(after)]
-            ):
+            if event.startswith(before) and event.endswith(after) and (text := event[text_at]) and b'"' not in text:
                 self.times.append(at)
             else:
                 self._read(event, at)
-                before, after, shortest = self._before, self._after, self._shortest
+                before, after, text_at = self._before, self._after, self._text
         if len(self._rest) > LONGEST_EVENT:
             raise ProtocolError(f"an event of the stream does not end within {LONGEST_EVENT >> 20} MiB")
         if len(self.times) > MOST_EVENTS:
@@ -91,14 +94,14 @@ class StreamAnswer(Answer):
             self._read(rest, at)
 
     def _read(self, event: bytes, at: float) -> None:
-        data = b"\n".join(line[5:].strip() for line in event.splitlines() if line.startswith(b"data:"))
+        data = event[6:].strip() if event.startswith(b"data: ") and b"\n" not in event else _data(event)
+        if data == b"[DONE]":
+            self.done = True
+            return
         if not data:
             if event.lstrip().startswith(b"{"):
                 self.error = self.error or "the stream holds JSON outside of events"
             return  # a comment, or a keep-alive
-        if data == b"[DONE]":
-            self.done = True
-            return
         try:
             said = decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -115,7 +118,7 @@ class StreamAnswer(Answer):
             place = len(self.times)
             self.times.append(at)
             self._note(said, place, rise)
-            if not rise and place not in self.listed:
+            if self.usage is None and not self.finished and place not in self.listed:
                 self._learn(event)
 
     def _count(self, said: Event) -> int:
@@ -137,9 +140,13 @@ class StreamAnswer(Answer):
         texts = list(_TEXT.finditer(event))
         if len(texts) == 1 and event.startswith(b"data:") and b"\n" not in event:
             begin, end = texts[0].span(1)
-            if not self.finished and self.usage is None:
-                self._before, self._after = event[:begin], event[end:]
-                self._shortest = len(event) - (end - begin)
+            self._before, self._after = event[:begin], event[end:]
+            self._border = self._after + b"\n\n"
+            self._text = slice(begin, end - len(event))
+
+
+def _data(event: bytes) -> bytes:
+    return b"\n".join(line[5:].strip() for line in event.splitlines() if line.startswith(b"data:"))
 
 
 class WholeAnswer(Answer):

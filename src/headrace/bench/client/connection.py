@@ -78,6 +78,13 @@ class Connection(asyncio.Protocol):
         if written < len(payload):
             self._transport.write(payload[written:])
 
+    def abandon(self, flight: Flight) -> None:
+        """Cut it off, but read what it has brought."""
+        if self._pieces:
+            self._look()  # which may find the end of the answer
+        if self._flight is flight:
+            self.close()
+
     def close(self) -> None:
         """Cut it off. Its flight hears nothing more."""
         self._flight = None

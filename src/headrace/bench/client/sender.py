@@ -79,8 +79,7 @@ class Sender:
             del self._waiting[flight]
             self._cut_waiting(flight)
         for flight in list(self._aloft):
-            flight.cut_off = True
-            self._cut(flight, "cut off by the end of the run")
+            self._cut(flight, "cut off by the end of the run", cut_off=True)
         for connection in self._idle:
             connection.close()
         self._idle.clear()
@@ -158,13 +157,15 @@ class Sender:
                     last = error
         raise last or OSError("the server has no address")
 
-    def _cut(self, flight: Flight, fault: str, *, timed_out: bool = False) -> None:
+    def _cut(self, flight: Flight, fault: str, *, timed_out: bool = False, cut_off: bool = False) -> None:
         carrier = self._aloft[flight]
         if isinstance(carrier, Connection):
-            carrier.close()
+            carrier.abandon(flight)
+            if flight not in self._aloft:
+                return  # it ended after all
         else:
             carrier.cancel()
-        flight.fault, flight.timed_out, flight.end = fault, timed_out, monotonic()
+        flight.fault, flight.timed_out, flight.cut_off, flight.end = fault, timed_out, cut_off, monotonic()
         self.settle(flight)
 
     def _cut_waiting(self, flight: Flight) -> None:
