@@ -109,12 +109,13 @@ class StreamAnswer(Answer):
             return
         if said.error is not None or said.error_code is not None:
             self.error = self.error or message(said)
+        told_before = self.usage is not None
         rise = self._count(said)
         shows = False
         for choice in said.choices or () if said.prompt_progress is None else ():
             self.finished = self.finished or choice.finish_reason is not None
             shows = shows or choice.shows
-        if shows or (rise > 0 and said.choices):
+        if shows or (told_before and rise > 0 and said.choices):
             place = len(self.times)
             self.times.append(at)
             self._note(said, place, rise)
