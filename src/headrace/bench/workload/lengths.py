@@ -7,7 +7,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
 
 from headrace.bench.errors import BenchError
 from headrace.bench.workload.draws import BLOCK, Stream, generator, permutation
@@ -45,6 +44,8 @@ def quantile(lengths: Lengths, share: NDArray[np.float64]) -> Tokens:
     """Tokens at these shares (0 to below 1) of the distribution. A share that grows never makes a length shorter."""
     if isinstance(lengths, Uniform):
         return lengths.low + np.floor(share * (lengths.high - lengths.low + 1)).astype(np.int64)
+    from scipy.special import ndtri  # noqa: PLC0415 - 0.2 s in every process, for these lengths alone
+
     below, above = _limits(lengths)
     score = ndtri(below + share * (above - below))
     if isinstance(lengths, Normal):
@@ -56,6 +57,8 @@ def quantile(lengths: Lengths, share: NDArray[np.float64]) -> Tokens:
 
 def _limits(lengths: Normal | LogNormal) -> tuple[float, float]:
     """Shares of the distribution below the limits. What rounds to a limit is inside, hence the halves."""
+    from scipy.special import ndtr  # noqa: PLC0415 - as above
+
     low, high = lengths.low - 0.5, lengths.high + 0.5
     if isinstance(lengths, Normal):
         centre, spread = lengths.mean, lengths.sd
