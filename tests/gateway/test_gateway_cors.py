@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from gateway_rig import QUERY_KEY, RAW, Answer, Rig, answer, chat_body, rig
+from gateway_rig import ADMIN_KEY, QUERY_KEY, RAW, Answer, Rig, answer, chat_body, rig
 
 from headrace.gateway.cors import Cors, check_origin
 from headrace.wire.message import Request
@@ -52,6 +52,15 @@ async def test_a_browser_may_ask_and_then_call(origins: tuple[str, ...], told: s
             assert "x-request-id" in got.headers["access-control-expose-headers"]
         got = await ask(r, "GET", "/v1/models", Origin=PAGE)
         assert (got.status, got.headers["access-control-allow-origin"]) == (200, told)
+
+
+async def test_the_page_can_read_every_field_that_is_ours() -> None:
+    async with rig(RAW, cors_origins=(PAGE,)) as r:
+        got = await r.post(CHAT, chat_body(), key=ADMIN_KEY, Origin=PAGE, x_headrace_explain="1")
+        readable = got.headers["access-control-expose-headers"].split(", ")
+        ours = [name for name in got.headers if name.startswith(("x-", "served-"))]
+        assert "x-headrace-work" in ours
+        assert set(ours) <= set(readable)
 
 
 async def test_errors_can_be_read_by_the_page_too() -> None:

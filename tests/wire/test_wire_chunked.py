@@ -122,6 +122,17 @@ def test_what_another_reader_might_read_otherwise_is_refused(coded: bytes, size:
 def test_a_trailer_has_a_limit_however_it_comes() -> None:
     decoder = ChunkedDecoder()
     decoder.feed(b"0\r\nx: ")
-    with pytest.raises(ProtocolError, match="the trailer of the answer exceeds"):
-        for _ in range(100):
+    with pytest.raises(ProtocolError, match="the trailer of the answer exceeds 8192 bytes"):
+        for _ in range(9):
             decoder.feed(b"y" * 1000)
+
+
+def test_a_trailer_byte_by_byte_is_not_looked_at_over_and_over_beyond_its_limit() -> None:
+    decoder = ChunkedDecoder()
+    decoder.feed(b"0\r\n")
+    line = b"x: %b\r\n" % (b"y" * 1000)
+    taken = 0
+    with pytest.raises(ProtocolError, match="the trailer of the answer exceeds"):
+        for taken in range(100_000):
+            decoder.feed(line[taken % len(line) : taken % len(line) + 1])
+    assert taken < 9000

@@ -137,6 +137,32 @@ async def test_the_connection_used_last_is_used_next(scripted: ScriptedOf, clien
     assert len(set(seen)) == 1
 
 
+@pytest.mark.parametrize(
+    ("answer", "connections"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 1),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", 1),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n", 1),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", 2),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", 2),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: x\r\nConnection: Close\r\n\r\nok", 2),
+    ],
+)
+async def test_an_answer_says_whether_its_connection_carries_another(
+    answer: bytes, connections: int, scripted: ScriptedOf, client_of: ClientOf
+) -> None:
+    async def same(wire: Wire) -> None:
+        while True:
+            await wire.request()
+            await wire.send(answer)
+
+    peer = await scripted(same)
+    client = client_of(peer.port)
+    for _ in range(2):
+        await read(await client.request("GET", "/"))
+    assert peer.connections == connections
+
+
 async def test_a_connection_that_must_not_be_reused_is_not(scripted: ScriptedOf, client_of: ClientOf) -> None:
     heads: list[bytes] = []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from wire_mutations import seeds
 from headrace.wire.request_parser import BadRequest, Limits, RequestParser
 
 LIMITS = Limits(head_bytes=300, body_bytes=200)
+LENGTH = re.compile(rb"Content-Length: [0-9]+\r\n")
 
 fields = st.dictionaries(
     st.from_regex(r"[A-Za-z][A-Za-z0-9-]{0,10}", fullmatch=True).filter(
@@ -87,3 +89,35 @@ def test_valid_requests_come_out_as_they_went_in(sent: list[tuple[bytes, bytes, 
 )
 def test_what_is_refused_is_refused_alike_however_it_is_cut(data: bytes, places: list[int]) -> None:
     assert parse(cut(data, places)) == parse([data]) == parse([data[i : i + 1] for i in range(len(data))])
+
+
+def changed(data: bytes, at: int, new: bytes) -> bytes:
+    return data[:at] + new + data[at + 1 :]
+
+
+@settings(deadline=None)
+@given(requests(), requests(), st.integers(0, 500), st.binary(max_size=3), st.integers(0, 10**19))
+def test_what_came_before_on_a_connection_does_not_change_how_a_request_is_read(
+    first: tuple[bytes, bytes, bytes], second: tuple[bytes, bytes, bytes], at: int, new: bytes, length: int
+) -> None:
+    known = first[0]
+    repeated = LENGTH.sub(b"Content-Length: %d\r\n" % length, known)
+    shorter = LENGTH.sub(b"Content-Length: 3\r\n", known).partition(b"\r\n\r\n")[0] + b"\r\n\r\nabc"
+    whole = parse([known])
+    if len(whole) != 1 or len(whole[0]) != 3:  # type: ignore[arg-type]
+        return
+    other = changed(known, at % len(known), new)
+    for data in (known, shorter, repeated, second[0], other, shorter[:-1], shorter + b"G"):
+        assert parse([known, data]) == whole + parse([data])
+        assert parse([known, known, data]) == whole + whole + parse([data])
+
+
+def test_a_repeated_head_may_announce_another_length() -> None:
+    heads = [b"POST /v1 HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\nX-Y: z\r\n\r\n" % length for length in (3, 12, 0)]
+    bodies = [b"abc", b"another body", b""]
+    assert parse([head + body for head, body in zip(heads, bodies, strict=True)]) == [
+        ("/v1", [(b"host", b"a"), (b"content-length", b"%d" % len(body)), (b"x-y", b"z")], body) for body in bodies
+    ]
+    assert parse([heads[0] + b"abc", heads[0].replace(b"3", b"201") + b"d" * 201])[1:] == [
+        (413, "the body exceeds 200 bytes")
+    ]

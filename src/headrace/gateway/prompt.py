@@ -80,7 +80,7 @@ class BytesPerToken:
         """Tokens of a prompt, at least 1."""
         if prompt.tokens is not None:
             return prompt.tokens
-        return max(prompt.at_least, round(prompt.text_bytes * self._tokens / self._bytes), 1)
+        return max(prompt.at_least, int(prompt.text_bytes * self._tokens / self._bytes + 0.5), 1)
 
 
 def measure(body: Body, shape: Shape) -> Prompt:

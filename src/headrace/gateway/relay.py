@@ -74,7 +74,7 @@ class RawStream:
     def feed(self, data: bytes) -> bytes:
         """See Answer."""
         # Whole events of JSON, none of them the last or one with the usage: nearly every read.
-        if self._splitter is None and data.endswith(b"}\n\n") and USAGE_MARK not in data:
+        if self._splitter is None and data.endswith(b"}\n\n") and data.find(USAGE_MARK) < 0:
             self._meter.count_events(data.count(b"\n\n"))
             return data
         return self._feed(data)

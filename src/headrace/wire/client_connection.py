@@ -108,7 +108,7 @@ class ClientConnection(asyncio.Protocol):
                 size is not None
                 and len(data) == end + size + 4
                 and data.endswith(b"}\n\n\r\n")
-                and fast.mark not in data
+                and data.find(fast.mark) < 0  # by far quicker than ``in``, which first tries bytes as a number
             ):
                 fast.events += data.count(b"\n\n")
                 fast.write(data)

@@ -16,10 +16,11 @@ from headrace.wire.message import Header, keeps_alive
 
 _STATUS_LINE: Final = re.compile(rb"HTTP/(1\.[01]) ([2-5][0-9]{2})(?: [\x20-\x7e]*)?")
 _FIELD: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\x20-\x7e\x80-\xff]*)")
-_DIGITS: Final = re.compile(rb"[0-9]{1,18}")
 _FRAMING: Final = frozenset((b"content-length", b"transfer-encoding", b"connection", b"upgrade"))
 _KNOWN_FIELDS: Final[dict[bytes, Header]] = {}
 _KNOWN_STATUS: Final[dict[bytes, tuple[int, str]]] = {}
+_LONGEST_LENGTH = 18
+"""Digits."""
 _MOST_KNOWN = 512
 _LONGEST_KNOWN = 256
 
@@ -63,7 +64,7 @@ class _Fields:
         self.fields: list[Header] = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.fields.append((name.lower(), value))
+        self.fields.append((name.lower(), value.rstrip(b" \t")))
 
 
 def read_head(data: bytes) -> ResponseHead:
@@ -112,13 +113,17 @@ def _plain_fields(lines: list[bytes]) -> list[Header] | None:
                 return None
         name = field[0]
         if name in _FRAMING and name != b"connection":
-            value = field[1]
-            plain = _DIGITS.fullmatch(value) if name == b"content-length" else value == b"chunked"
-            if framed or not plain or name == b"upgrade":
+            if framed or not _is_plain_framing(name, field[1]):
                 return None
             framed = True
         fields.append(field)
     return fields
+
+
+def _is_plain_framing(name: bytes, value: bytes) -> bool:
+    if name == b"content-length":
+        return value.isdigit() and len(value) <= _LONGEST_LENGTH
+    return name == b"transfer-encoding" and value == b"chunked"
 
 
 def _field(line: bytes) -> Header | None:
