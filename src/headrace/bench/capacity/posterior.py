@@ -20,18 +20,21 @@ from headrace.bench.capacity.evidence import Evidence, Told, drifts, evidence
 
 Array = NDArray[np.float64]
 
-SLOPES = 2.0 ** np.arange(-1, 11)
-"""Fall of the logit of attainment per unit of log rate: from a doubling of the load that hardly shows, to a cliff. The
-two at the ends only carry the neighbours of the inner ones."""
-NEIGHBOURS = np.array([1 / 6, 2 / 3, 1 / 6])
-"""Three-point Gauss-Hermite rule of a factor on a probe's slope, log-normal with sd log(2) / sqrt(3) = 0.4."""
+SLOPES = 2.0 ** np.arange(0, 9.1, 0.5)
+"""Fall of the logit of attainment per unit of log rate: from a doubling of the load that hardly shows, to a cliff."""
+SLOPE_SD = 0.4
+"""Of the logarithm of the factor by which the slope towards one probe may differ."""
+STEP = 0.1
+DEPTHS = np.arange(math.log(1e-4), math.log(1e3), STEP)
+"""Logarithms of the distance from the target in logit: slope times distance in log rate."""
+BLUR = np.exp(-0.5 * (np.arange(-12, 13) * STEP / SLOPE_SD) ** 2)
 COARSE = 120
 FINE = 150
 NEGLIGIBLE = 1e-4
 """Mass on either side that the fine part of the grid may leave to the coarse part."""
 BACKLOG_FIRST = 0.1
 """Prior probability that the backlog grows at a rate where all limits are still met."""
-PRIOR_WEIGHT = 4.0
+PRIOR_WEIGHT = 3.0
 """Probes' worth of belief that the model fits."""
 
 
@@ -85,7 +88,7 @@ class Posterior:
         side = np.where((self.grid >= x)[:, None], curve.below, curve.above)
         weight = np.exp(side - side.max(axis=1, keepdims=True))
         weight /= weight.sum(axis=1, keepdims=True)
-        logit = _logit(curve.target) + SLOPES[1:-1] * (self.grid - x)[:, None]
+        logit = _logit(curve.target) + SLOPES * (self.grid - x)[:, None]
         return float(mass @ (weight * expit(logit)).sum(axis=1))
 
 
@@ -113,23 +116,29 @@ def _on_grid(
 
 def _curve(grid: Array, data: Evidence, target: float, excess: float) -> Curve:
     if not len(data.rate):
-        nothing = np.zeros((len(grid), len(SLOPES) - 2))
+        nothing = np.zeros((len(grid), len(SLOPES)))
         return Curve(target, nothing, nothing)
-    distance = grid[None, :] - np.log(data.rate)[:, None]
-    logit = _logit(target) + distance[:, :, None] * SLOPES
-    good, bad = (data.good / excess)[:, None, None], (data.bad / excess)[:, None, None]
+    below = np.zeros((len(grid), len(SLOPES)))
+    above = np.zeros_like(below)
+    slopes = np.log(SLOPES)
+    for rate, good, bad in zip(np.log(data.rate), data.good / excess, data.bad / excess, strict=True):
+        under = int(np.searchsorted(grid, rate))
+        depth = np.log(np.maximum(np.abs(grid - rate), 1e-12))[:, None] + slopes
+        place = np.clip(((depth - DEPTHS[0]) / STEP + 0.5).astype(np.intp), 0, len(DEPTHS) - 1)
+        above[:under] += _by_depth(good, bad, target, -1)[place[:under]]
+        below[under:] += _by_depth(good, bad, target, 1)[place[under:]]
+    return Curve(target, below, above)
+
+
+def _by_depth(good: float, bad: float, target: float, side: int) -> Array:
+    """Log likelihood of a probe below (1) or above (-1) the capacity, at each of ``DEPTHS``, the factor on its slope
+    integrated out."""
+    logit = _logit(target) + side * np.exp(DEPTHS)
     # good log p + bad log(1 - p), with log(1 - p) = log p - logit.
     log_likelihood = (good + bad) * (np.minimum(logit, 0.0) - np.log1p(np.exp(-np.abs(logit)))) - bad * logit
-    best = log_likelihood.max(axis=(1, 2), keepdims=True)
-    likelihood = np.exp(log_likelihood - best)
-    blurred = (
-        NEIGHBOURS[0] * likelihood[:, :, :-2]
-        + NEIGHBOURS[1] * likelihood[:, :, 1:-1]
-        + NEIGHBOURS[2] * likelihood[:, :, 2:]
-    )
-    each = np.log(blurred + 1e-300)
-    under = (distance >= 0).astype(float)
-    return Curve(target, np.einsum("px,pxk->xk", under, each), np.einsum("px,pxk->xk", 1 - under, each))
+    best = log_likelihood.max()
+    padded = np.pad(np.exp(log_likelihood - best), len(BLUR) // 2, mode="edge")
+    return np.asarray(best + np.log(np.convolve(padded, BLUR / BLUR.sum(), mode="valid") + 1e-300))
 
 
 def _stable(grid: Array, rate: Array, share: Array, error: Array) -> Array:

@@ -28,6 +28,9 @@ TIME_SHARE: dict[Phase, float] = {"floor": 0.04, "scout": 0.03, "bracket": 0.08,
 """Of the budget, that one probe may take."""
 SEARCH_SHARE = 0.6
 """Of the budget; the rest is for the confirmation."""
+LATENCIES: dict[Phase, float] = {"bracket": 30.0, "refine": 60.0, "confirm": 60.0}
+"""Latencies of one stream that an open loop lasts at least: a queue must have had time to become what it will be, and
+to change often enough that its correlation can be seen."""
 ERROR: dict[Phase, float] = {"floor": 0.01, "scout": 0.01, "bracket": 0.02, "refine": 0.001, "confirm": 0.001}
 """Of the sequential test that ends a probe early."""
 NEAR_LIMIT = 1.1
@@ -172,7 +175,7 @@ class Search:
         rate = min(max(middle, min(rates) / BRACKET_STEPS[0]), max(rates) * BRACKET_STEPS[0], self._highest)
         if refused is not None and rate > refused / NEAR_LIMIT:
             rate = self._below_limit(rate, held or refused / BRACKET_STEPS[0])
-        return self._open("refine", rate, min(max(known // 4, 8 * self._unit), 60 * self._unit))
+        return self._open("refine", rate, max(known / 4, 8 * self._unit))
 
     def _confirm(self, belief: Posterior) -> list[Probe] | Answer:
         among, refused = usable(self.told), self._refused()
@@ -211,12 +214,10 @@ class Search:
     # Smaller parts
 
     def _open(self, phase: Phase, rate: float, requests: float) -> list[Probe]:
-        most = max(math.ceil(min(requests, self._left_s * rate)), 1)
+        least_s = min(LATENCIES[phase] / self.told[0][1].throughput, TIME_SHARE[phase] * self._budget_s)
+        most = max(math.ceil(min(max(requests, 2 * least_s * rate), self._left_s * rate)), 1)
         least = min(2 * self._unit if phase == "bracket" else 4 * self._unit, most)
-        floor = self.told[0][1].throughput
-        return [
-            Probe(phase, self._seed(), least, most, rate=rate, min_s=min(10 / floor, self._left_s) if floor else 0.0)
-        ]
+        return [Probe(phase, self._seed(), least, most, rate=rate, min_s=least_s)]
 
     def _decided(self, probe: Probe, result: Result) -> Verdict:
         """By the sequential test, with counts divided by their design effects."""

@@ -14,8 +14,8 @@ from headrace.bench.capacity.protocol import Observed, Probe
 
 WARM_UP_SHARE = 0.1
 """Of the requests of an open loop, at its start: the queue is not yet what it will be."""
-WARM_UP_LATENCIES = 2.0
-"""And at least as many median latencies: by then those in flight have been replaced."""
+WARM_UP_LATENCIES = 5.0
+"""And at least as many median latencies: by then those in flight have been replaced a few times."""
 BLOCKS = 8
 UNKNOWN_SE = 10.0
 """A drift this uncertain says nothing."""

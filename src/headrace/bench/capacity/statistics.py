@@ -50,9 +50,10 @@ def sequential_verdict(good: float, n: float, target: float, error: float) -> Ve
 def design_effect(good: NDArray[np.bool_]) -> float:
     """By how much the variance of the mean exceeds that of as many independent requests; at least 1.
 
-    The largest of three estimates, since a batching server correlates over requests in the same batch (which the first
-    autocorrelation sees) as well as over busy periods (which only batch means see): (1 + r) / (1 - r), and batch means
-    over 20 and over 10 batches. Erring upward costs requests, erring downward costs truth.
+    The largest of four estimates, since a batching server correlates over requests in the same batch (which the first
+    autocorrelation sees) as well as over busy periods (which only batch means see, when batches are longer than they):
+    (1 + r) / (1 - r), and batch means over 20, 10 and 5 batches. Erring upward costs requests, erring downward costs
+    truth.
     """
     n = len(good)
     if n < 20:
@@ -63,7 +64,7 @@ def design_effect(good: NDArray[np.bool_]) -> float:
         return 1.0
     first = min(max(float(centred[1:] @ centred[:-1]) / (n * variance), 0.0), 0.95)
     effects = [1.0, (1 + first) / (1 - first)]
-    for batches in (20, 10):
+    for batches in (20, 10, 5):
         size = n // batches
         if size >= 2:
             means = centred[n - size * batches :].reshape(batches, size).mean(axis=1)
