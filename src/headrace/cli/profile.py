@@ -4,29 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from headrace.cli.connection import data_dir as local_data_dir
+from headrace.cli.errors import CommandError, UsageError
 from headrace.cli.options import DataDirOption, JsonOption
-from headrace.cli.output import console, number, print_json, print_table
-from headrace.cli.profile_view import profile_label, work_formula
+from headrace.cli.output import console, print_json
+from headrace.cli.profile_view import doubts_of, print_profile
 
 if TYPE_CHECKING:
-    from headrace.bench.outcome import Effort, Measured
+    from headrace.bench.profiling.effort import Effort
+    from headrace.bench.profiling.outcome import Measured
+    from headrace.bench.slo import Slo
     from headrace.engines.base import ModelSettings
-    from headrace.profiles.profile import ShapeResult
+
+LEAST_MINUTES, MOST_MINUTES = 2, 240
 
 
 def profile(
     model: Annotated[str, typer.Argument(help="A registered model.")],
     *,
     quick: Annotated[
-        bool, typer.Option("--quick", help="About a minute instead of about nine; marked as quick.")
+        bool, typer.Option("--quick", help="About a minute instead of at most ten; marked as quick.")
     ] = False,
+    slo: Annotated[
+        str | None,
+        typer.Option(
+            "--slo",
+            metavar="LIMITS",
+            help="Latency target of reference requests, such as ttft_p90=2s,tpot_p90=100ms: as many requests in flight "
+            "as meet it. Default: the number with the most throughput / latency.",
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", help="It ends by then, or says that it could not. Default 10.")
+    ] = None,
     replicas: Annotated[
         int | None, typer.Option("--replicas", help="Replicas to load; default: as many as the cores hold.")
     ] = None,
@@ -37,33 +53,71 @@ def profile(
     """Measure a model's chunk and work weights on this machine.
 
     Starts replicas of its own on distinct cores, loads all of them at once, and writes the profile with its errors into
-    the local data directory, where the model must be registered. Nothing else should run meanwhile. A new profile
-    applies to an endpoint only by a config update.
+    the local data directory, where the model must be registered. Nothing else should run meanwhile: blocks that others
+    disturb are repeated while there is time, and a measurement with too few undisturbed ones is not valid, says so, and
+    takes the place of no valid one. A new profile applies to an endpoint only by a config update.
     """
-    from headrace.bench.outcome import FULL, QUICK  # noqa: PLC0415
-    from headrace.bench.profile_lock import alone, machine_lock  # noqa: PLC0415
+    from headrace.bench.profiling.effort import FULL, QUICK, full_within  # noqa: PLC0415
+    from headrace.bench.profiling.lock import alone, machine_lock  # noqa: PLC0415
+    from headrace.bench.slo import parse  # noqa: PLC0415
     from headrace.models.registry import Registry  # noqa: PLC0415
-    from headrace.profiles import files  # noqa: PLC0415
 
+    if quick and (minutes is not None or slo is not None):
+        raise UsageError("--quick keeps its own time and the slots as they are set: leave out --minutes and --slo")
+    if minutes is not None and not LEAST_MINUTES <= minutes <= MOST_MINUTES:
+        raise UsageError(f"--minutes is {minutes:g}; expected {LEAST_MINUTES} to {MOST_MINUTES}")
+    effort = QUICK if quick else FULL if minutes is None else full_within(minutes)
+    target = None if slo is None else parse(slo)
     directory = local_data_dir(data_dir)
     settings = Registry(directory.models).get(model)
     path = directory.profiles / f"{model}.json"
+    if not json_output:
+        _say_what_is_known(settings, directory.profiles)
     with alone(machine_lock()):
-        measured = _measure(settings, QUICK if quick else FULL, replicas, seed, quiet=json_output)
-    files.save(path, measured.profile)
+        measured = _measure(settings, effort, replicas, seed, target, quiet=json_output)
+    kept = _keep(path, settings, measured)
     if json_output:
         import msgspec  # noqa: PLC0415
 
-        print_json({"path": str(path), **msgspec.to_builtins(measured)})
+        print_json({"path": str(path), "kept": kept, **msgspec.to_builtins(measured)})
     else:
-        _print(measured, path)
+        _print(measured)
+        if kept:
+            console().print(f"written to {path}", markup=False)
+    if not kept:
+        raise CommandError(f"not written: the measurement is not valid, and the profile in {path} is; measure again")
 
 
-def _measure(model: ModelSettings, effort: Effort, replicas: int | None, seed: int, *, quiet: bool) -> Measured:
+def _keep(path: Path, model: ModelSettings, measured: Measured) -> bool:
+    """Write the profile, unless it is not valid and one that is holds for this machine and model."""
+    from headrace.profiles.files import ProfileError, find, save  # noqa: PLC0415
+
+    if measured.profile.problems and path.exists():
+        with suppress(ProfileError):
+            if not doubts_of(find(model.name, path.parent), model, measured.profile.engine_version):
+                return False
+    save(path, measured.profile)
+    return True
+
+
+def _say_what_is_known(model: ModelSettings, profiles: Path) -> None:
+    """Why the profile that is there does not hold here, where it does not."""
+    from headrace.engines.versions import installed_version  # noqa: PLC0415
+    from headrace.profiles.files import ProfileError, find  # noqa: PLC0415
+
+    with suppress(ProfileError):
+        before = find(model.name, profiles)
+        for doubt in doubts_of(before, model, installed_version(model.engine)):
+            console().print(f"the profile so far: {doubt}", markup=False)
+
+
+def _measure(
+    model: ModelSettings, effort: Effort, replicas: int | None, seed: int, slo: Slo | None, *, quiet: bool
+) -> Measured:
     import uvloop  # noqa: PLC0415
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
-    from headrace.bench.profiler import measure_profile  # noqa: PLC0415
+    from headrace.bench.profiling.profiler import measure_profile  # noqa: PLC0415
 
     silent = quiet or not sys.stderr.isatty()
     bar = Progress(
@@ -80,51 +134,17 @@ def _measure(model: ModelSettings, effort: Effort, replicas: int | None, seed: i
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, nullcontext() if silent else bar:
         return runner.run(
-            measure_profile(model, effort, replicas=replicas, seed=seed, progress=None if silent else show)
+            measure_profile(model, effort, replicas=replicas, seed=seed, slo=slo, progress=None if silent else show)
         )
 
 
-def _print(measured: Measured, path: Path) -> None:
-    profile, out = measured.profile, console()
-    half = (profile.chunk_high - profile.chunk_low) / 2 / profile.chunk_mean
-    engine = "" if profile.simulated else f"{profile.engine}, "
-    label = profile_label(profile.status, simulated=profile.simulated)
-    out.print(f"{profile.model} ({engine}{label}): chunk [bold]{profile.chunk:,}[/bold] reference tokens/s")
-    out.print(
-        f"mean {profile.chunk_mean:,.1f}, 95% interval {profile.chunk_low:,.1f} to {profile.chunk_high:,.1f} "
-        f"(±{half:.1%}); {profile.replicas_loaded} replicas loaded, {profile.slots} in flight on each, "
-        f"{profile.duration_s:.0f} s"
-    )
-    if measured.operating_points:
-        print_table(
-            [">in flight", ">tokens/s a replica", ">latency (s)", ">throughput / latency"],
-            [
-                [point.slots, number(point.tokens_per_s, 1), number(point.latency_s, 2), number(point.merit, 2)]
-                for point in measured.operating_points
-            ],
-        )
-    print_table(
-        ["input/output tokens", ">requests", ">measured (s)", ">predicted (s)", ">error", ""],
-        [_row(shape, "") for shape in profile.shapes] + [_row(measured.held_out, "not fitted to")],
-    )
-    out.print(f"work = {work_formula(profile.weights)}")
-    start = "" if profile.start_s is None else f"start of a replica {profile.start_s:.1f} s"
-    memory = "" if profile.memory_bytes is None else f"memory of a replica {profile.memory_bytes / 2**20:,.0f} MiB"
-    if start or memory:
-        out.print(", ".join(part for part in (start, memory) if part))
-    if measured.disturbed:
+def _print(measured: Measured) -> None:
+    print_profile(measured.profile)
+    out = console()
+    if measured.others is not None:
         out.print(
-            f"[yellow]Disturbed: others used {measured.others:.0%} of the cores meanwhile. Measure again.[/yellow]"
+            f"others used {measured.others:.0%} of the cores meanwhile; {measured.disturbed_blocks} of "
+            f"{measured.blocks} blocks were disturbed"
         )
-    out.print(f"written to {path}", markup=False)
-
-
-def _row(shape: ShapeResult, note: str) -> list[object]:
-    return [
-        f"{shape.input_tokens}/{shape.output_tokens}",
-        shape.requests,
-        f"{shape.seconds:.3f}",
-        f"{shape.predicted_s:.3f}",
-        f"{shape.predicted_s / shape.seconds - 1:+.1%}",
-        note,
-    ]
+    for problem in measured.profile.problems:
+        out.print(f"[yellow]Not valid: {problem}. Measure again with nothing else running.[/yellow]")

@@ -29,11 +29,15 @@ def interval(samples: Sequence[float]) -> Interval:
     """The mean of independent samples and its 95% interval. Raises ValueError with fewer than two."""
     if len(samples) < 2:
         raise ValueError(f"an interval needs at least two samples, not {len(samples)}")
-    freedom = list(T_975)
-    t = T_975[freedom[bisect_right(freedom, len(samples) - 1) - 1]]
     mean = fmean(samples)
-    half = t * stdev(samples) / sqrt(len(samples))
+    half = t_975(len(samples) - 1) * stdev(samples) / sqrt(len(samples))
     return Interval(mean, mean - half, mean + half)
+
+
+def t_975(freedom: int) -> float:
+    """The 97.5% quantile of Student's t for at least one degree of freedom, or a little more."""
+    known = list(T_975)
+    return T_975[known[bisect_right(known, freedom) - 1]]
 
 
 def chunk_of(low: float) -> int:

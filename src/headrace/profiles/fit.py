@@ -4,24 +4,21 @@ The seconds that a request takes of a replica at the operating point are linear 
 section 2): new tokens, output tokens, attention in prefill, attention in decode, cached tokens. The weights are the
 non-negative least-squares solution for the relative errors, so a short shape counts as much as a long one.
 
-With five unknowns the non-negative problem is solved exactly: its solution is the unconstrained one over the features
-that are not zero, and there are only 31 sets of those to try.
+They are weighed where requests are: in a range of shapes around the reference's. With several requests in flight, a
+replica that is given prompts with hardly an answer has nothing to decode beside them, and its time per prompt is not
+what the same prompt takes in a mix; no five smooth terms say both, so such shapes are not fitted to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headrace.policy.work import REFERENCE_INPUT_TOKENS, REFERENCE_OUTPUT_TOKENS, REFERENCE_WORK, Weights
-
-MOST_CONDITION = 1e4
-"""Of the feature matrix with columns of length one. Beyond it a measurement error of a percent is an error of the
-weights by more than themselves, and fewer features say more."""
+from headrace.profiles.nonnegative import non_negative, told_apart
 
 IN, OUT, PREFILL_ATTENTION, DECODE_ATTENTION, CACHED = range(5)
 
@@ -110,33 +107,8 @@ def _solve(relative: NDArray[np.float64], *, cached: bool) -> NDArray[np.float64
         (IN, OUT, *extra),
         (IN, OUT),
     ):
-        if _told_apart(relative[:, features]):
-            return _non_negative(relative, features)
+        if told_apart(relative[:, features]):
+            return non_negative(relative, features)
     tokens = relative[:, IN] + relative[:, OUT] + relative[:, CACHED]
     each = float(tokens.sum() / (tokens @ tokens))
     return np.array([each, each, 0.0, 0.0, each if cached else 0.0])
-
-
-def _told_apart(columns: NDArray[np.float64]) -> bool:
-    """Whether the shapes determine a weight for each of these features."""
-    lengths = np.linalg.norm(columns, axis=0)
-    if columns.shape[0] < columns.shape[1] or not lengths.all():
-        return False
-    return float(np.linalg.cond(columns / lengths)) < MOST_CONDITION
-
-
-def _non_negative(relative: NDArray[np.float64], features: Sequence[int]) -> NDArray[np.float64]:
-    """The exact non-negative least-squares solution of ``relative @ x = 1`` with only ``features`` not zero."""
-    target = np.ones(relative.shape[0])
-    best, least = np.zeros(relative.shape[1]), np.inf
-    for count in range(1, len(features) + 1):
-        for chosen in combinations(features, count):
-            columns = relative[:, chosen]
-            lengths = np.linalg.norm(columns, axis=0)
-            part = np.linalg.lstsq(columns / lengths, target, rcond=None)[0] / lengths
-            residual = float(np.sum((columns @ part - target) ** 2))
-            if (part >= 0).all() and residual < least:
-                least = residual
-                best = np.zeros(relative.shape[1])
-                best[list(chosen)] = part
-    return best

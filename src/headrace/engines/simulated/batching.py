@@ -7,8 +7,8 @@ One iteration of the engine does this, as Orca (OSDI '22) and Sarathi-Serve (OSD
 3. What decodes leave of the iteration's budget of tokens goes to prompts, in the order in which they got their slots.
 4. A sequence whose prompt ends in this iteration also yields its first token at the end of it.
 
-The iteration lasts ``IterationTime.seconds(p, d, c)``: p prompt tokens, d decoding sequences, and c tokens that the
-sequences of the iteration had in their KV cache when it began.
+The iteration lasts ``IterationTime.seconds(p, d, c, a)``: p prompt tokens, d decoding sequences, c tokens that the
+sequences of the iteration had in their KV cache when it began, and a pairs of a prompt token and one before it.
 """
 
 from __future__ import annotations
@@ -117,6 +117,7 @@ class BatchingCore:
         decodes = sum(1 for sequence in self._running if sequence.generated)
         budget = max(0, self._time.prefill_budget - decodes)
         prefill = context = 0
+        attention = 0.0
         tokens: list[Token] = []
         for sequence in list(self._running):
             if sequence.generated:
@@ -129,6 +130,7 @@ class BatchingCore:
                 budget -= take
                 prefill += take
                 context += sequence.context
+                attention += take * (sequence.context + take / 2)
                 sequence.context += take
                 if sequence.context < sequence.request.input_tokens:
                     continue
@@ -137,7 +139,7 @@ class BatchingCore:
             tokens.append(Token(sequence.request.id, sequence.generated, last, sequence.cached))
             if last:
                 self._release(sequence)
-        duration = self._time.seconds(prefill, decodes, context)
+        duration = self._time.seconds(prefill, decodes, context, attention)
         return Iteration(duration, prefill, decodes, context, tuple(tokens))
 
     def _fill_slots(self) -> None:

@@ -1,4 +1,6 @@
-"""Replicas of a profile's own: its children, on distinct cores, without prompt caches, gone when it ends."""
+"""Replicas of a profile's own: its children, on distinct cores, gone when it ends.
+
+They keep prompts, as when serving; what is sent shares nothing that is not meant to be found in a cache."""
 
 from __future__ import annotations
 
@@ -63,7 +65,9 @@ async def running_replicas(model: ModelSettings, count: int) -> AsyncIterator[li
         async with AsyncExitStack() as stack:
             replicas = []
             for number, cpus in enumerate(pins):
-                own = await start_replica(model, cpus=cpus, log=Path(folder) / f"replica-{number}.log")
+                own = await start_replica(
+                    model, cpus=cpus, log=Path(folder) / f"replica-{number}.log", cache_prompts=True
+                )
                 stack.push_async_callback(own.stop)
                 traits = engine.traits(model)
                 replicas.append(Replica(own.url, own.secret, traits, own.pid, own.load_s, own.engine_version))

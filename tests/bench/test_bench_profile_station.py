@@ -3,118 +3,129 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from headrace.bench.errors import BenchError
-from headrace.bench.loops import Clock
-from headrace.bench.profile_lock import alone
-from headrace.bench.replicas import cores_of_replicas
-from headrace.bench.samples import Sample
-from headrace.bench.shapes import REFERENCE, Plan, Shape
-from headrace.bench.station import FILLER, Measure, Station, check, run_stations
+from headrace.bench.profiling.asking import Asked
+from headrace.bench.profiling.clock import WallClock
+from headrace.bench.profiling.lock import alone
+from headrace.bench.profiling.plan import Plan
+from headrace.bench.profiling.replicas import cores_of_replicas
+from headrace.bench.profiling.shapes import REFERENCE, Case, Shape
+from headrace.bench.profiling.station import FILLER, SETTLE, Measure, Station, check, run_stations
 
 SMALL = Shape(8, 2)
 
 
-def sample(shape: Shape, **changes: object) -> Sample:
+def answer(shape: Shape, **changes: object) -> Asked:
     fields: dict[str, object] = {
-        "number": 0,
-        "outcome": "ok",
-        "scheduled_s": 0.0,
         "sent_s": 0.0,
+        "first_s": 0.5,
+        "last_s": 1.0,
         "end_s": 1.0,
         "input_tokens": shape.input_tokens,
         "output_tokens": shape.output_tokens,
     }
-    return Sample(**(fields | changes))  # type: ignore[arg-type]
+    return Asked(**(fields | changes))  # type: ignore[arg-type]
+
+
+def station(measure: Measure, plan: Plan, index: int = 0) -> Station:
+    return Station(index, measure, plan, WallClock(), count())
 
 
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
         (
-            {"outcome": "failed", "error": "out of memory", "status": 500},
-            "failed under a 8/2 request with status 500: out",
+            {"fault": "status 500: out of memory"},
+            "failed under a 8/2 request: status 500: out of memory",
         ),
         ({"output_tokens": 1}, "asked for 8/2 tokens and got 8/1.*ignore_eos"),
         ({"input_tokens": 9}, "asked for 8/2 tokens and got 9/2"),
-        ({"cached_tokens": 4}, "4 input tokens came from a cache"),
+        ({"cached_tokens": 4}, "4 input tokens of a 8/2 request came from a cache"),
     ],
 )
 def test_a_request_that_did_not_go_as_asked_ends_the_measurement(changes: dict[str, object], complaint: str) -> None:
     with pytest.raises(BenchError, match=complaint):
-        check(SMALL, sample(SMALL, **changes))
+        check(SMALL, answer(SMALL, **changes))
 
 
 @pytest.mark.parametrize("slots", [1, 3])
 async def test_a_fault_reaches_the_caller_as_it_is_with_any_number_of_slots(slots: int) -> None:
-    async def fail(shape: Shape) -> Sample:
-        return sample(shape, outcome="failed", error="broken")
+    async def fail(shape: Shape, number: int) -> Asked:
+        return answer(shape, fault="broken")
 
-    clock = Clock()
-    station = Station(0, fail, Plan((SMALL,), slots=slots, seed=0, until_s=0), slots, clock)
     with pytest.raises(BenchError, match="broken"):
-        await run_stations([station], limit_s=10)
+        await run_stations([station(fail, Plan([Case(SMALL, slots)], seed=0, until_s=0))], limit_s=10)
 
 
 async def test_a_measurement_that_does_not_end_is_given_up() -> None:
-    async def never(shape: Shape) -> Sample:
+    async def never(shape: Shape, number: int) -> Asked:
         await asyncio.Event().wait()
         raise AssertionError
 
-    clock = Clock()
-    station = Station(0, never, Plan((SMALL,), slots=1, seed=0, until_s=0), 1, clock)
-    with pytest.raises(BenchError, match="was not through after 0 s"):
-        await run_stations([station], limit_s=0.01)
+    with pytest.raises(BenchError, match=r"was not through after 0 s more; .* more --minutes"):
+        await run_stations([station(never, Plan([Case(SMALL, 1)], seed=0, until_s=0))], limit_s=0.01)
 
 
 async def test_a_station_that_is_through_keeps_its_replica_loaded_until_the_others_are() -> None:
     slow_may_end, fast_fills = asyncio.Event(), asyncio.Event()
     filled = 0
 
-    async def fast(shape: Shape) -> Sample:
+    async def fast(shape: Shape, number: int) -> Asked:
         nonlocal filled
         await asyncio.sleep(0)
         if shape == FILLER:
             filled += 1
             fast_fills.set()
-        return sample(shape)
+        return answer(shape)
 
-    async def slow(shape: Shape) -> Sample:
+    async def slow(shape: Shape, number: int) -> Asked:
         await slow_may_end.wait()
         await asyncio.sleep(0)
-        return sample(shape)
+        return answer(shape)
 
-    clock = Clock()
-    plan = Plan((SMALL,), slots=1, seed=0, until_s=0)
-    stations = [Station(index, measure, plan, 1, clock) for index, measure in enumerate((fast, slow))]
+    plan = Plan([Case(SMALL, 1)], seed=0, until_s=0)
+    stations = [station(measure, plan, index) for index, measure in enumerate((fast, slow))]
     run = asyncio.create_task(run_stations(stations, limit_s=30))
     await asyncio.wait_for(fast_fills.wait(), 10)
     assert not run.done()
     slow_may_end.set()
     await asyncio.wait_for(run, 10)
     assert filled >= 1
-    assert all(turn.shape == SMALL for station in stations for turn in station.turns)
-    assert [len(station.turns) for station in stations] == [1, 1]
+    assert all(turn.case.shape == SMALL for one in stations for turn in one.turns)
+    assert [len(one.turns) for one in stations] == [1, 1]
 
 
 async def test_as_many_requests_are_in_flight_as_there_are_slots() -> None:
     in_flight = most = 0
 
-    async def measure(shape: Shape) -> Sample:
+    async def measure(shape: Shape, number: int) -> Asked:
         nonlocal in_flight, most
         in_flight += 1
         most = max(most, in_flight)
         await asyncio.sleep(0.001)
         in_flight -= 1
-        return sample(shape)
+        return answer(shape)
 
-    asked: Measure = measure
-    station = Station(0, asked, Plan((SMALL, REFERENCE), slots=4, seed=0, until_s=0), 4, Clock())
-    await run_stations([station], limit_s=30)
+    plan = Plan([Case(SMALL, 4), Case(REFERENCE, 4)], seed=0, until_s=0)
+    await run_stations([station(measure, plan)], limit_s=30)
     assert most == 4
+
+
+async def test_nothing_is_measured_while_a_request_that_was_broken_off_is_in_the_engine() -> None:
+    order: list[Shape] = []
+
+    async def measure(shape: Shape, number: int) -> Asked:
+        order.append(shape)
+        await asyncio.sleep(0)
+        return answer(shape)
+
+    await run_stations([station(measure, Plan([Case(SMALL, 1)], seed=0, until_s=0))], limit_s=30)
+    assert order[:2] == [SETTLE, SMALL]
 
 
 def test_a_second_profile_on_the_machine_is_refused_and_the_lock_goes_free(tmp_path: Path) -> None:
