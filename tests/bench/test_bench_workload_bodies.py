@@ -163,7 +163,8 @@ def test_a_negative_seed_is_refused() -> None:
 def test_what_is_sent_is_said_in_words() -> None:
     assert workload(100, 20).describe() == (
         "input 100, output 20 tokens; prompts of token ids from 1000 to 19999, of exactly that length; each with a "
-        "beginning of its own, so that no prefix cache can help; output length forced"
+        "beginning of its own, of seed 0 and salt 0: no prefix cache can help that has not seen these before; output "
+        "length forced"
     )
     assert "only the server can say" in workload(api="chat").describe()
     assert "not forced" in workload(force_length=False).describe()

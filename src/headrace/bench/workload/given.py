@@ -15,7 +15,7 @@ from headrace.bench.workload.datasets.rows import MOST_TEXTS, Text, kept, left_o
 from headrace.bench.workload.envelope import Envelope, Request, asked_output
 from headrace.bench.workload.lengths import Order
 from headrace.bench.workload.spec import Dataset, LoadSpec
-from headrace.bench.workload.stock import Stock, id_stock, word_stock
+from headrace.bench.workload.stock import Stock, fresh, id_stock, word_stock
 from headrace.bench.workload.tokens import Tokens
 
 BYTES_PER_TOKEN = 4.0
@@ -51,6 +51,7 @@ class Given:
         self._dataset = dataset
         self._tokens = tokens
         self._content = spec.content
+        self._seed = spec.seed
         self._envelope = Envelope(spec.model, spec.content)
         self._words = word_stock((), spec.content.salt, spec.seed)
         self._ids = id_stock(spec.content, spec.seed)
@@ -92,7 +93,7 @@ class Given:
             by = self._tokens.origin if self._tokens else f"{self._bytes_per_token:.2f} bytes a token"
             parts.append(f"output as long as the answers there, by {by}")
         if not self._content.reuse:
-            parts.append("each with a beginning of its own, so that no prefix cache can help")
+            parts.append(fresh(self._content, self._seed))
         unsaid = int(np.count_nonzero(np.isnan(self.lengths[:, 1])))
         if unsaid < len(self._bodies):
             parts.append("output length forced" if self._content.force_length else "output length limited, not forced")

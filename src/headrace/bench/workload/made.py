@@ -92,6 +92,7 @@ class Made:
         self._prompts = WordPrompts(spec, envelope) if prose else IdPrompts(spec, envelope)
         self._stock: Stock = self._prompts.stock
         self._content: Content = spec.content
+        self._seed = spec.seed
         self._pairs = pairs
         self._blocks = blocks if spec.content.reuse else None
         self._places = lru_cache(maxsize=2)(_Places(spec.seed))
@@ -124,7 +125,7 @@ class Made:
         if self._blocks is not None:
             parts.append("with the prefix blocks that the trace's prompts share")
         elif not self._content.reuse:
-            parts.append("each with a beginning of its own, so that no prefix cache can help")
+            parts.append(fresh(self._content, self._seed))
         parts.append("output length forced" if self._content.force_length else "output length limited, not forced")
         return "; ".join(parts)
 

@@ -81,6 +81,14 @@ class Stock:
         return b"".join(spelled) + self._bytes[self._starts[first] : self._starts[first + rest]]
 
 
+def fresh(content: Content, seed: int) -> str:
+    """What heads are good for, in words."""
+    return (
+        f"each with a beginning of its own, of seed {seed} and salt {content.salt}: no prefix cache can help that has not "
+        "seen these before"
+    )
+
+
 def id_stock(content: Content, seed: int) -> Stock:
     """Of token ids, all of one width, each followed by a comma. Raises BenchError for a vocabulary that is none."""
     low, high = content.vocabulary
