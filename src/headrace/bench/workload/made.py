@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from headrace.bench.workload.draws import BLOCK, Stream, generator
 from headrace.bench.workload.envelope import Envelope, Request
 from headrace.bench.workload.spec import Content, LoadSpec
-from headrace.bench.workload.stock import BLOCK_TOKENS, Stock, id_stock, word_stock
+from headrace.bench.workload.stock import BLOCK_TOKENS, Stock, fresh, id_stock, word_stock
 from headrace.bench.workload.words import OPENER
 
 

@@ -84,8 +84,8 @@ class Stock:
 def fresh(content: Content, seed: int) -> str:
     """What heads are good for, in words."""
     return (
-        f"each with a beginning of its own, of seed {seed} and salt {content.salt}: no prefix cache can help that has not "
-        "seen these before"
+        f"each with a beginning of its own, of seed {seed} and salt {content.salt}: no prefix cache can help that has "
+        "not seen these before"
     )
 
 
