@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headrace.bench.capacity.evidence import ALPHA, Told, evidence, verdict
+from headrace.bench.capacity.evidence import ALPHA, Told, common_effect, verdict
 from headrace.bench.capacity.posterior import Posterior
 from headrace.bench.capacity.stability import WARM_UP_SHARE
 from headrace.bench.capacity.statistics import Verdict, requests_to_show
@@ -50,7 +50,7 @@ def plan(
     is likely to pass in the end.
     """
     low, high = min(found.quantile(0.025), highest), found.quantile(0.975)
-    effects = [_effect(told, criterion, target) for criterion, target in enumerate(targets)]
+    effects = [common_effect(told, criterion, target) for criterion, target in enumerate(targets)]
 
     def needed(rate: float) -> float:
         independent = max(
@@ -85,9 +85,3 @@ def spent(look: int) -> float:
 def judge(among: Sequence[Told], rate: float, targets: Sequence[float], look: int) -> Verdict:
     """On all replicates at ``rate`` together."""
     return verdict(replicates(among, rate), targets, among=among, alpha=spent(look))
-
-
-def _effect(told: Sequence[Told], criterion: int, target: float) -> float:
-    data = evidence(told, criterion, target)
-    weight = data.bad + 1.0
-    return float(np.sum(weight * data.design_effect) / np.sum(weight))

@@ -19,8 +19,6 @@ USUAL_EFFECT = 1.5
 """Design effect before anything is known: bad requests come in bunches."""
 USUAL_WEIGHT = 5.0
 """Bad requests that this is worth."""
-POOLED_WEIGHT = 15.0
-"""Bad requests that the design effect of all probes is worth beside a probe's own."""
 
 Told = tuple[Probe, Result]
 
@@ -32,7 +30,7 @@ class Evidence:
     rate: NDArray[np.float64]
     good: NDArray[np.float64]
     bad: NDArray[np.float64]
-    design_effect: NDArray[np.float64]
+    design_effect: float
 
 
 def usable(told: Iterable[Told]) -> list[Told]:
@@ -45,22 +43,29 @@ def usable(told: Iterable[Told]) -> list[Told]:
 
 
 def evidence(told: Sequence[Told], criterion: int, target: float) -> Evidence:
-    """Of ``usable`` probes.
-
-    A design effect is known only as well as there are bad requests; each probe's own is drawn towards that of all.
-    Those far below the target take no part in it: their requests are bad in one long run.
-    """
+    """Of ``usable`` probes, all with one design effect: a lucky run looks both better and less correlated than an
+    unlucky one, and would weigh more if each were divided by its own."""
     counts = [result.counts[criterion] for _, result in told]
     n = np.array([each.n for each in counts], dtype=float)
     good = np.array([each.good for each in counts], dtype=float)
-    own = np.array([each.design_effect for each in counts])
-    share = good / n
-    weight = n * share * (1 - share)
-    near = weight * (share > target - 3 * (1 - target))
-    pooled = (near @ own + USUAL_WEIGHT * USUAL_EFFECT) / (near.sum() + USUAL_WEIGHT)
-    effect = np.maximum((weight * own + POOLED_WEIGHT * pooled) / (weight + POOLED_WEIGHT), 1.0)
+    effect = common_effect(told, criterion, target)
     rate = np.array([probe.rate for probe, _ in told], dtype=float)
     return Evidence(rate, good / effect, (n - good) / effect, effect)
+
+
+def common_effect(told: Sequence[Told], criterion: int, target: float) -> float:
+    """Design effect near the capacity: of all probes there, weighted by their bad requests, since only those tell.
+
+    Probes far below the target take no part in it: their requests are bad in one long run.
+    """
+    weights, sum_of = USUAL_WEIGHT, USUAL_WEIGHT * USUAL_EFFECT
+    for _, result in told:
+        counts = result.counts[criterion]
+        if counts.share > target - 3 * (1 - target):
+            weight = counts.n * counts.share * (1 - counts.share)
+            weights += weight
+            sum_of += weight * counts.design_effect
+    return max(sum_of / weights, 1.0)
 
 
 def verdict(told: Sequence[Told], targets: Sequence[float], *, among: Sequence[Told], alpha: float = ALPHA) -> Verdict:

@@ -11,7 +11,7 @@ import numpy as np
 
 from headrace.bench.capacity import confirmation, scout
 from headrace.bench.capacity.answer import Answer, Limit
-from headrace.bench.capacity.evidence import Told, usable, verdict
+from headrace.bench.capacity.evidence import Told, common_effect, usable, verdict
 from headrace.bench.capacity.posterior import Posterior, posterior
 from headrace.bench.capacity.protocol import Observed, Phase, Probe
 from headrace.bench.capacity.result import Result, summarise
@@ -222,8 +222,9 @@ class Search:
     def _decided(self, probe: Probe, result: Result) -> Verdict:
         """By the sequential test, with counts divided by their design effects."""
         verdicts = []
-        for counts, target in zip(result.counts, self._targets, strict=True):
-            effect = max(counts.design_effect, 2.0) if probe.rate is not None else 1.0
+        among = usable([*self.told, (probe, result)])
+        for criterion, (counts, target) in enumerate(zip(result.counts, self._targets, strict=True)):
+            effect = max(common_effect(among, criterion, target), 2.0) if probe.rate is not None else 1.0
             verdicts.append(sequential_verdict(counts.good / effect, counts.n / effect, target, ERROR[probe.phase]))
         if "FAIL" in verdicts:
             return "FAIL"
