@@ -55,6 +55,10 @@ fresh:
 
 bench-gateway: compile
 
+# Load clients beside each other; it takes no model. QUICK=1 leaves out those that have to be installed.
+bench-load: $(VENV)/.headrace-test fresh
+	$(BIN)/python benchmarks/load/run.py
+
 # make bench-NAME runs benchmarks/NAME; QUICK=1 keeps it under a minute.
 bench-%: $(VENV)/.headrace-test fresh
 	@$(BIN)/headrace models pull $(MODEL)

@@ -12,7 +12,7 @@ DENSE = Answers(events=256, interval_s=0.004)
 TOGETHER = Answers(events=1024)
 SHORT = Answers(events=16)
 SEVERAL = Answers(events=8, tokens_an_event=4, interval_s=0.02)
-COMMON_RATE = 25.0
+COMMON_RATE = 40.0
 """Requests/s that the slowest can send."""
 SHARE = 0.7
 """Of a client's own saturation."""

@@ -25,8 +25,6 @@ EARLIEST = 0.01
 
 Figures = dict[str, float]
 """By name, with the unit at its end."""
-Samples = dict[str, NDArray[np.float64]]
-"""Of single requests, to be pooled over the rounds."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +39,11 @@ class Moment:
     at_s: float
     counts: Counts
     client_cpu_s: float
+    machine_cpu_s: float
+    """Of everybody."""
 
 
-async def measure(row: ClientRow, case: Case, place: Place) -> tuple[Figures, Samples]:
+async def measure(row: ClientRow, case: Case, place: Place) -> Figures:
     """Raises Failed where the client does not do it."""
     with tempfile.TemporaryDirectory(prefix="hr-") as made:
         folder = Path(made)
@@ -67,13 +67,14 @@ async def measure(row: ClientRow, case: Case, place: Place) -> tuple[Figures, Sa
         if counts.looked:
             figures["unread_share"] = counts.unread / counts.looked
         if not case.load.answers.record:
-            return figures, {}
+            return figures
         try:
             told = row.told(folder, truth)
         except (OSError, KeyError, ValueError) as error:
             raise Failed(f"what it told cannot be read: {error!r}; {child.last_words()}") from None
-        compared, samples = compare(told, truth, case.load.rate)
-        return figures | compared, samples
+        if not told.count:
+            raise Failed(f"told of no request; {child.last_words()}")
+        return figures | compare(told, truth, case.load.rate)
 
 
 async def _window(child: Child, case: Case, place: Place, limit_s: float) -> tuple[Moment, Moment]:
@@ -88,7 +89,7 @@ async def _window(child: Child, case: Case, place: Place, limit_s: float) -> tup
     moments = []
     for at_s in (case.from_s, case.to_s):
         await asyncio.sleep(began_s + at_s - time.perf_counter())
-        moments.append(Moment(time.perf_counter(), place.server.counts(), tree_s(child)))
+        moments.append(Moment(time.perf_counter(), place.server.counts(), tree_s(child), machine_s()))
     if not child.alive:
         raise Failed(f"ended before its load did; {child.last_words()}")
     return moments[0], moments[1]
@@ -110,6 +111,7 @@ def _cost(first: Moment, last: Moment) -> Figures:
     figures = {
         "client_share": cpu / wall_s,
         "server_share": server_s / wall_s,
+        "others_cores": max(0.0, last.machine_cpu_s - first.machine_cpu_s - cpu - server_s) / wall_s,
         "requests_per_s": requests / wall_s,
         "events_per_s": events / wall_s,
     }
@@ -120,15 +122,22 @@ def _cost(first: Moment, last: Moment) -> Figures:
     return figures
 
 
-def compare(told: Told, truth: Truth, rate: float | None) -> tuple[Figures, Samples]:
+def compare(told: Told, truth: Truth, rate: float | None) -> Figures:
     """What a client told against what was. ``rate``: at which it was to send, evenly."""
     added_s = told.ttft_s - truth.served_s[told.request]
     wrong = told.tokens != truth.tokens[told.request].astype(np.int64)
     figures = {"told": float(told.count), "wrong_tokens": float(wrong.sum())}
-    samples = {"added_ttft_s": added_s[np.isfinite(added_s)]}
-    if rate is not None and len(truth.arrival_ns):
-        samples["late_s"] = lateness_s(told, truth, rate)
-    return figures, samples
+    figures |= quantiles("added_ttft", added_s[np.isfinite(added_s)])
+    if rate is not None:
+        figures |= quantiles("late", lateness_s(told, truth, rate))
+    return figures
+
+
+def quantiles(name: str, values_s: NDArray[np.float64]) -> Figures:
+    if not len(values_s):
+        return {}
+    p50, p99 = np.quantile(values_s, (0.5, 0.99)) * 1e6
+    return {f"{name}_p50_us": float(p50), f"{name}_p99_us": float(p99)}
 
 
 def lateness_s(told: Told, truth: Truth, rate: float) -> NDArray[np.float64]:
@@ -151,6 +160,12 @@ def tree_s(child: Child) -> float:
             continue
         total += cpu_s([process.pid]) + times.children_user + times.children_system
     return total
+
+
+def machine_s() -> float:
+    """Processor time of all processes of the machine so far, and what its host took from it."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
 
 
 def ended_children_s() -> float:

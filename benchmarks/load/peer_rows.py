@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
 
@@ -111,12 +112,17 @@ def guidellm_told(report: bytes, to_monotonic_s: float) -> Told:
     )
 
 
+LOCUST_LEAD_S = 1.0
+"""That the task file leaves for users to be started."""
+
+
 class Locust(PeerRow):
     name = "locust"
     package = "locust"
     settings = (
         "FastHttpUser, headless, one process for its one core; the task file takes the time of the first event and "
-        "reads the usage, which Locust itself does not; at a rate, 64 users with constant_throughput"
+        "reads the usage, which Locust itself does not; at a rate, 64 users, each with "
+        "time slots of its own (constant_throughput would send in bursts)"
     )
     users_at_a_rate = 64
 
@@ -126,7 +132,14 @@ class Locust(PeerRow):
         return Command(
             (
                 *(self.environment.program("locust"), "--headless", "-f", str(PEERS / "locustfile.py")),
-                *("--users", str(users), "--spawn-rate", str(users), "--run-time", f"{load.seconds:g}s"),
+                *(
+                    "--users",
+                    str(users),
+                    "--spawn-rate",
+                    str(users),
+                    "--run-time",
+                    f"{math.ceil(load.seconds + LOCUST_LEAD_S)}s",
+                ),
                 *("--only-summary", "--loglevel", "WARNING"),
             ),
             env={

@@ -28,8 +28,10 @@ import msgspec
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from pairs import ratio
 
-from headrace.bench.load import Load, Run, Target
-from headrace.bench.prompts import TokenPrompts
+from headrace.bench.client.records import Outcome
+from headrace.bench.client.run import Run
+from headrace.bench.client.spec import ClientSpec
+from headrace.bench.workload.spec import Amount, ClosedLoop, LoadSpec, Synthetic, Uniform
 from headrace.cli.connection import Connection
 from headrace.engines.base import ModelSettings
 from headrace.fleet.spawn import OwnReplica, start_replica
@@ -51,6 +53,10 @@ BELOW = 60
 """Reference tokens/s: well below what the engine does."""
 BINDING_S = 15 if QUICK else 60
 RATIO_TARGET, BINDING_TARGET = 0.95, 0.02
+
+
+Target = tuple[str, str | None, str]
+"""URL, key and the name of the endpoint or model."""
 
 
 @contextlib.contextmanager
@@ -119,13 +125,23 @@ def create(api: Connection, endpoint: str, model: str, chunk: int) -> dict[str, 
     raise RuntimeError(f"{endpoint} was not ready in 30 s: {told}")
 
 
+def load(url: str, key: str | None, model: str, seed: int, amount: Amount) -> ClientSpec:
+    """Four users in a closed loop, each prompt a new one."""
+    lengths = Synthetic(input=Uniform(INPUT_TOKENS, INPUT_TOKENS), output=Uniform(OUTPUT_TOKENS, OUTPUT_TOKENS))
+    spec = LoadSpec(model=model, source=lengths, arrivals=ClosedLoop(users=USERS), amount=amount, seed=seed)
+    return ClientSpec(load=spec, url=url, key=key)
+
+
 async def block(target: Target, seed: int, requests: int) -> float:
     """Input + output tokens/s of one block of requests from four users."""
-    prompts = TokenPrompts(INPUT_TOKENS, OUTPUT_TOKENS, seed)
-    result = await Run(target, Load(users=USERS, requests=requests), prompts).run()
-    if result.summary.ok != requests:
-        raise RuntimeError(f"{requests - result.summary.ok} of {requests} requests failed: {result.summary.errors}")
-    return result.summary.tokens_per_s.input_and_output
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(load(*target, seed, Amount(requests=requests)), Path(folder))
+        await run.start()
+        records = await run.finish()
+    answered = records.requests[records.requests["outcome"] == Outcome.OK]
+    if len(answered) != requests:
+        raise RuntimeError(f"{requests - len(answered)} of {requests} requests failed: {records.errors}")
+    return float((answered["input_tokens"] + answered["output_tokens"]).sum() / answered["end_s"].max())
 
 
 async def compare(ours: Target, bare: Target) -> dict[str, Any]:
@@ -146,17 +162,13 @@ async def compare(ours: Target, bare: Target) -> dict[str, Any]:
 async def binding(api: Connection, target: Target, endpoint: str) -> dict[str, Any]:
     """Work served between two completions while the limiter has no room, over the time between them."""
     started_ms = time.time_ns() // 1_000_000
-    run = Run(target, Load(users=USERS, duration_s=600), TokenPrompts(INPUT_TOKENS, OUTPUT_TOKENS, 7))
-    running = asyncio.create_task(run.run())
-    bound = 0
-    while bound < 4:  # the burst is given away first; after that, requests wait although slots are free
-        await asyncio.sleep(0.5)
-        gauges = (await asyncio.to_thread(api.get, f"/api/headrace/v1/endpoints/{endpoint}"))["gauges"]
-        bound = bound + 1 if gauges["queued"] and gauges["in_flight"] < SLOTS else 0
-    bound_ms = time.time_ns() // 1_000_000
-    await asyncio.sleep(BINDING_S)
-    run.stop()
-    await running
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(load(*target, 7, Amount(duration_s=600)), Path(folder))
+        await run.start()
+        bound_ms = await _bound(api, endpoint)
+        await asyncio.sleep(BINDING_S)
+        await run.stop(abort=True)
+        await run.finish()
     await asyncio.sleep(2.0)  # the ledger reads the journal every now and then
     path = f"/api/headrace/v1/usage?endpoint={endpoint}&group=request&from_ms={started_ms}"
     rows = sorted((row for row in api.get(path)["rows"] if row["outcome"] == "ok"), key=lambda row: row["settled_ms"])
@@ -178,6 +190,18 @@ async def binding(api: Connection, target: Target, endpoint: str) -> dict[str, A
     }
 
 
+async def _bound(api: Connection, endpoint: str) -> int:
+    """Unix time in milliseconds, from when on the range binds: the burst is given away, and requests wait although
+    slots
+    are free."""
+    bound = 0
+    while bound < 4:
+        await asyncio.sleep(0.5)
+        gauges = (await asyncio.to_thread(api.get, f"/api/headrace/v1/endpoints/{endpoint}"))["gauges"]
+        bound = bound + 1 if gauges["queued"] and gauges["in_flight"] < SLOTS else 0
+    return time.time_ns() // 1_000_000
+
+
 async def main() -> None:
     path = pull(MODEL)
     with tempfile.TemporaryDirectory() as folder:
@@ -189,14 +213,12 @@ async def main() -> None:
             cpus = endpoint["replicas"][0]["cpus"]
             bare: OwnReplica = await start_replica(free, cpus=cpus, log=Path(folder) / "bare.log", cache_prompts=True)
             try:
-                compared = await compare(
-                    Target(api.url, "free", api.key, None), Target(bare.url, "free", bare.secret, None)
-                )
+                compared = await compare((api.url, api.key, "free"), (bare.url, bare.secret, "free"))
             finally:
                 await bare.stop()
             api.delete("/api/2.0/serving-endpoints/free")
             create(api, "bound", "bound", BELOW)
-            bound = await binding(api, Target(api.url, "bound", api.key, None), "bound")
+            bound = await binding(api, (api.url, api.key, "bound"), "bound")
     results = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "quick": QUICK,

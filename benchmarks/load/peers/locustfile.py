@@ -6,24 +6,42 @@ A ``Plan`` is in the environment as PLAN.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import time
 
-from locust import FastHttpUser, constant, constant_throughput, events, task
+import gevent
+from locust import FastHttpUser, events, task
 
 PLAN = json.loads(os.environ["PLAN"])
-LOAD = PLAN["load"]
+RATE = PLAN["load"]["rate"]
+USERS = int(os.environ["USERS"])
+BEGAN_S = time.monotonic() + 1.0
+"""When the first user is due: all have started then."""
 BODY = os.environ["BODY"].encode()
 HEADERS = {"Content-Type": "application/json"}
 told: list[tuple[str, float, int]] = []
 """Id of the answer, seconds to the first event, tokens."""
+users = itertools.count()
 
 
 class Reader(FastHttpUser):
     host = f"http://127.0.0.1:{PLAN['port']}"
     concurrency = 1  # connections of this user
-    wait_time = constant(0) if LOAD["rate"] is None else constant_throughput(LOAD["rate"] / int(os.environ["USERS"]))
+    due_s = 0.0
+
+    def on_start(self) -> None:
+        if RATE is not None:
+            self.due_s = BEGAN_S + next(users) / RATE
+            gevent.sleep(max(0.0, self.due_s - time.monotonic()))
+
+    def wait_time(self) -> float:
+        """Each user in its own time slot; with constant_throughput, users who start together send together for ever."""
+        if RATE is None:
+            return 0.0
+        self.due_s += USERS / RATE
+        return max(0.0, self.due_s - time.monotonic())
 
     @task
     def stream(self) -> None:
