@@ -31,6 +31,8 @@ SEARCH_SHARE = 0.6
 LATENCIES: dict[Phase, float] = {"bracket": 30.0, "refine": 60.0, "confirm": 60.0}
 """Latencies of one stream that an open loop lasts at least: a queue must have had time to become what it will be, and
 to change often enough that its correlation can be seen."""
+LONGER = 1.5
+"""And this much longer where nothing is decided."""
 ERROR: dict[Phase, float] = {"floor": 0.01, "scout": 0.01, "bracket": 0.02, "refine": 0.001, "confirm": 0.001}
 """Of the sequential test that ends a probe early."""
 NEAR_LIMIT = 1.1
@@ -197,7 +199,7 @@ class Search:
             rates.append(plan.above)
         self._confirming = plan.rate
         return [
-            self._open("confirm", rates[place], max(plan.requests, 2 * self._unit))[0]
+            self._open("confirm", rates[place], max(plan.requests, 2 * self._unit), len(rates))[0]
             for place in self._seeds.permutation(len(rates))
         ]
 
@@ -213,9 +215,10 @@ class Search:
 
     # Smaller parts
 
-    def _open(self, phase: Phase, rate: float, requests: float) -> list[Probe]:
-        least_s = min(LATENCIES[phase] / self.told[0][1].throughput, TIME_SHARE[phase] * self._budget_s)
-        most = max(math.ceil(min(max(requests, 2 * least_s * rate), self._left_s * rate)), 1)
+    def _open(self, phase: Phase, rate: float, requests: float, probes: int = 1) -> list[Probe]:
+        longest_s = min(TIME_SHARE[phase] * self._budget_s, self._left_s / probes)
+        least_s = min(LATENCIES[phase] / self.told[0][1].throughput, longest_s)
+        most = max(math.ceil(min(max(requests, LONGER * least_s * rate), longest_s * rate)), 1)
         least = min(2 * self._unit if phase == "bracket" else 4 * self._unit, most)
         return [Probe(phase, self._seed(), least, most, rate=rate, min_s=least_s)]
 
