@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import trustme
 from misbehaving import GOOD, STREAM, always, chunk, client_spec, run, serving, token
 
 from headrace.bench.client.records import Outcome, Records, TokensFrom
@@ -19,6 +22,7 @@ from headrace.bench.errors import BenchError
 from headrace.bench.workload.spec import Amount, ClosedLoop, Constant, Content, Poisson
 from headrace.engines.base import ModelSettings
 from headrace.fleet.spawn import OwnReplica, start_replica
+from headrace.wire.tls import server_context
 
 
 @contextlib.asynccontextmanager
@@ -182,6 +186,67 @@ async def test_a_process_that_crashes_is_reported_and_its_records_are_kept(tmp_p
     assert first.crashed is None
     assert second.crashed is not None and "-9" in second.crashed
     assert (records.requests["process"] == 1).any()
+
+
+async def test_a_worker_that_cannot_write_ends_with_the_reason_and_does_not_go_on_in_vain(tmp_path: Path) -> None:
+    async with serving(always(GOOD)) as url:
+        load = Run(client_spec(url, amount=Amount(duration_s=600.0)), tmp_path)
+        await load.start()
+        await written(load, lambda seen: len(seen.requests) >= 1)
+        resource.prlimit(load.pids[0], resource.RLIMIT_FSIZE, (0, 0))
+        async with asyncio.timeout(30):
+            records = await load.finish()
+    (process,) = records.processes
+    assert process.crashed is not None and "File too large" in process.crashed
+    assert len(records.requests) >= 1
+
+
+async def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
+    script = """
+import asyncio, sys
+from pathlib import Path
+from misbehaving import client_spec
+from headrace.bench.client.run import Run
+from headrace.bench.workload.spec import Amount
+
+async def main():
+    run = Run(client_spec(sys.argv[1], amount=Amount(duration_s=600.0)), Path(sys.argv[2]))
+    await run.start()
+    print(*run.pids, flush=True)
+    await run.finish()
+
+asyncio.run(main())
+"""
+    async with serving(always(GOOD)) as url:
+        parent = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", script, url, str(tmp_path)),
+            stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        )
+        assert parent.stdout is not None
+        async with asyncio.timeout(60):
+            worker = os.pidfd_open(int(await parent.stdout.readline()))
+            parent.kill()
+            await parent.wait()
+            ended = asyncio.Event()
+            asyncio.get_running_loop().add_reader(worker, ended.set)
+            await ended.wait()
+        asyncio.get_running_loop().remove_reader(worker)
+        os.close(worker)
+
+
+async def test_load_goes_over_tls_to_a_server_known_by_its_certificate_and_to_no_other(tmp_path: Path) -> None:
+    own = trustme.CA().issue_cert("127.0.0.1")
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    certificate.write_bytes(own.cert_chain_pems[0].bytes())
+    own.private_key_pem.write_to_path(key)
+    async with serving(always(GOOD), tls=server_context(certificate, key)) as url:
+        known = await run(client_spec(url, certificate=str(certificate)), tmp_path)
+        unknown = await run(client_spec(url, amount=Amount(requests=1)), tmp_path)
+    assert set(outcomes(known)) == {Outcome.OK}
+    assert known.requests["new_connection"].sum() == 1
+    assert outcomes(unknown) == [Outcome.FAILED]
+    assert "its certificate is not trusted" in unknown.errors[0]
 
 
 async def test_ctrl_c_reaches_no_worker(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """One connection: a request goes out, and the bytes of its answer are timed as they come.
 
 Timing and keeping is all that is done with most reads; what they say is read when enough has come, or the last of it
-seems to be there. ``wire``'s client does more for every read, which a proxy needs and a stopwatch must not have.
+seems to be there. ``wire``'s client is made for passing answers on: it looks into every read before the next one can be
+timed, and writes a request only when the loop's round ends, which a stopwatch must not wait for.
 """
 
 from __future__ import annotations

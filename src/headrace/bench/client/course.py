@@ -7,6 +7,7 @@ would feel go missing from the figures (coordinated omission). Times are of ``ti
 from __future__ import annotations
 
 import asyncio
+import math
 from abc import ABC, abstractmethod
 from time import monotonic
 
@@ -79,13 +80,16 @@ class OpenCourse(Course):
         self._due_s = due_s
         self._measured = measured
         self._next = 0
+        self._due = math.inf
+        """Of the next one, by ``time.monotonic``."""
         self._zero = 0.0
         self._timer = Timer(self._send_due)
 
     def start(self, zero: float) -> None:
         self._zero = zero
         if self._measured:
-            self._timer.at(zero + self._due_s.item(0))
+            self._due = zero + self._due_s.item(0)
+            self._timer.at(self._due)
         else:
             self._no_more_measured()
 
@@ -93,19 +97,23 @@ class OpenCourse(Course):
         self._timer.close()
         super().stop()
 
+    def landed(self, flight: Flight) -> None:
+        super().landed(flight)
+        if self._due <= monotonic() and not self._stopped:
+            self._send_due()  # the timer's turn comes only after all other answers of this round of the loop
+
     def _send_due(self) -> None:
         for _ in range(_AT_ONCE):
-            if self._next >= len(self._due_s):
-                return
-            due = self._zero + self._due_s.item(self._next)
-            if due > monotonic():
+            if self._due > monotonic():
                 break
+            scheduled = self._due
             self._next += 1
-            self._send(due, measured=self._next <= self._measured)
+            self._due = self._zero + self._due_s.item(self._next) if self._next < len(self._due_s) else math.inf
+            self._send(scheduled, measured=self._next <= self._measured)
             if self._next == self._measured:
                 self._no_more_measured()
-        if self._next < len(self._due_s) and not self._stopped:
-            self._timer.at(self._zero + self._due_s.item(self._next))
+        if self._due < math.inf and not self._stopped:
+            self._timer.at(self._due)
 
 
 class ClosedCourse(Course):

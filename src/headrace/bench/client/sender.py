@@ -39,7 +39,7 @@ class Sender:
         self._connect_timeout_s = connect_timeout_s
         self._retries = retries
         self._tls = tls
-        self._idle: list[Connection] = []  # the last one used comes first: the rest can age and go
+        self._idle: dict[Connection, None] = {}  # the last one used comes first: the rest can age and go
         self._next_address = 0
         self._aloft: dict[Flight, Connection | asyncio.Task[None]] = {}  # in the order of their sending
         self._waiting: dict[Flight, asyncio.TimerHandle] = {}
@@ -53,7 +53,7 @@ class Sender:
     def send(self, flight: Flight) -> None:
         idle = self._idle
         while idle:
-            connection = idle.pop()
+            connection, _ = idle.popitem()
             if connection.usable:
                 self._aloft[flight] = connection
                 connection.send(flight)
@@ -80,18 +80,17 @@ class Sender:
             self._cut_waiting(flight)
         for flight in list(self._aloft):
             self._cut(flight, "cut off by the end of the run", cut_off=True)
-        for connection in self._idle:
+        for connection in list(self._idle):
             connection.close()
         self._idle.clear()
 
     # The connections' side.
 
     def keep(self, connection: Connection) -> None:
-        self._idle.append(connection)
+        self._idle[connection] = None
 
     def forget(self, connection: Connection) -> None:
-        if connection in self._idle:
-            self._idle.remove(connection)
+        self._idle.pop(connection, None)
 
     def resend(self, flight: Flight) -> None:
         """The connection that was kept for it had been closed by the server."""
@@ -139,9 +138,8 @@ class Sender:
 
     async def _connect(self) -> Connection:
         """Raises OSError and TimeoutError."""
-        last: OSError | None = None
         async with asyncio.timeout(self._connect_timeout_s):
-            for _ in self._addresses:
+            for left in reversed(range(len(self._addresses))):
                 address = self._addresses[self._next_address % len(self._addresses)]
                 self._next_address += 1
                 try:
@@ -153,9 +151,10 @@ class Sender:
                         server_hostname=self._origin.host if self._tls else None,
                     )
                     return connection
-                except OSError as error:
-                    last = error
-        raise last or OSError("the server has no address")
+                except OSError:
+                    if not left:
+                        raise  # an error kept here would be a cycle, and the collector is off
+        raise OSError("the server has no address")
 
     def _cut(self, flight: Flight, fault: str, *, timed_out: bool = False, cut_off: bool = False) -> None:
         carrier = self._aloft[flight]

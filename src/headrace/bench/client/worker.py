@@ -15,8 +15,10 @@ import os
 import resource
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import uvloop
@@ -51,9 +53,10 @@ def main() -> int:
 
 async def run(task: Task) -> None:
     """Raises BenchError, TlsError and OSError."""
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_on_error)
     worker = Worker(task)
     commands = asyncio.StreamReader()
-    loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), os.fdopen(task.commands, "rb"))
     say(Report(state="ready"))
     telling: asyncio.Task[None] | None = None
@@ -73,6 +76,20 @@ async def run(task: Task) -> None:
     if telling is not None:
         telling.cancel()
         say(Report(state="done", process=worker.end()))
+
+
+def _on_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """An error that nobody handles is this program's own, and what it would go on to measure worth nothing. What was
+    written stays."""
+    error = context.get("exception")
+    if "transport" in context and isinstance(error, OSError):
+        return  # a connection that broke, of which its request hears
+    said = str(context.get("message")) if error is None else f"{type(error).__name__}: {error}"
+    say(Report(state="failed", error=said))
+    if error is not None:
+        traceback.print_exception(error)
+    sys.stderr.flush()
+    os._exit(1)
 
 
 async def _tell_when_through(course: Course) -> None:
