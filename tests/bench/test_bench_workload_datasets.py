@@ -16,7 +16,7 @@ from headrace.bench.errors import BenchError
 from headrace.bench.workload.datasets import rows, sharegpt, tables
 from headrace.bench.workload.datasets.recognise import recognise
 from headrace.bench.workload.source import Workload, open_workload, too_long
-from headrace.bench.workload.spec import Amount, Content, Dataset, LoadSpec, Poisson
+from headrace.bench.workload.spec import Amount, Content, Dataset, LoadSpec, OpenLoop, Poisson, Replay
 
 AZURE_2023 = (
     "TIMESTAMP,ContextTokens,GeneratedTokens\r\n"
@@ -83,7 +83,13 @@ def make(tmp_path: Path) -> Make:
 
 
 def load(
-    path: Path, *, seed: int = 0, output_tokens: int | None = None, shuffle: bool = False, **content: Any
+    path: Path,
+    *,
+    seed: int = 0,
+    output_tokens: int | None = None,
+    shuffle: bool = False,
+    arrivals: OpenLoop = Poisson(1.0),  # noqa: B008  it is a value
+    **content: Any,
 ) -> Workload:
     source = Dataset(path=str(path), output_tokens=output_tokens, shuffle=shuffle)
     return open_workload(
@@ -91,7 +97,7 @@ def load(
             model="m",
             source=source,
             content=Content(**content),
-            arrivals=Poisson(1.0),
+            arrivals=arrivals,
             amount=Amount(requests=1),
             seed=seed,
         )
@@ -212,10 +218,17 @@ def test_a_trace_out_of_order_is_sorted_and_said_to_be(make: Make) -> None:
     assert "1 rows are earlier than the row before" in workload.findings[0]
 
 
-def test_requests_of_a_trace_stay_with_their_times_even_if_shuffled(make: Make) -> None:
-    workload = load(make(AZURE_2023), shuffle=True)
+def test_requests_of_a_trace_that_is_replayed_stay_with_their_times_even_if_shuffled(make: Make) -> None:
+    workload = load(make(AZURE_2023), shuffle=True, arrivals=Replay())
     assert [workload.request(number).input_tokens for number in range(4)] == [374, 396, 374, 396]
     assert "in order" in workload.describe()
+
+
+def test_requests_of_a_trace_are_shuffled_where_its_times_are_not_replayed(make: Make) -> None:
+    rows = "".join(f"{number},{number + 1},1\n" for number in range(50))
+    workload = load(make(f"timestamp,input,output\n{rows}"), shuffle=True)
+    found = [workload.request(number).input_tokens for number in range(50)]
+    assert sorted(found, key=lambda tokens: tokens or 0) == list(range(1, 51)) != found
 
 
 @pytest.mark.parametrize(

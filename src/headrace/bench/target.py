@@ -40,7 +40,7 @@ class Target:
     model: str
     key: str | None = field(repr=False)
     path: str | None = None
-    """Where every request goes, in place of the API's own path."""
+    """Where every request goes, in place of the API's own path; appended to ``url``."""
     terms: Terms = Terms()
     tls: ssl.SSLContext | None = field(default=None, repr=False)
     certificate: str | None = None

@@ -1,203 +1,167 @@
-"""``headrace load``: put load on an endpoint and see what its users would."""
+"""``headrace load``: put load on an endpoint or on any server, and see what its users would."""
 
 from __future__ import annotations
 
-import asyncio
-import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from headrace.cli.connection import ApiError, Connection, connect, path_part
-from headrace.cli.errors import CommandError, UsageError
+from headrace.cli import load_options as given
+from headrace.cli import load_words
+from headrace.cli.load_compare import compare
+from headrace.cli.load_runs import LoadRuns
+from headrace.cli.load_shape import Shape
+from headrace.cli.load_target import find_target
 from headrace.cli.options import DataDirOption, JsonOption, KeyOption, UrlOption
-from headrace.cli.output import print_json
-
-if TYPE_CHECKING:
-    from headrace.bench.load import Result, Target
-    from headrace.bench.prompts import Prompts
-    from headrace.policy.work import Weights
-
-DEFAULT_INPUT_TOKENS = 128
-DEFAULT_OUTPUT_TOKENS = 64
 
 
+class _LoadGroup(TyperGroup):
+    """``load compare A B`` compares; every other first word is a target."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not (args and args[0] in self.commands) and not {"--help", "-h"} & set(args[:1]):
+            args = ["run", *args]
+        elif args[:1] in (["--help"], ["-h"]):
+            args = ["run", "--help"]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(cls=_LoadGroup, rich_markup_mode=None, add_completion=False)
+app.command("compare")(compare)
+
+
+@app.command("run")
 def load(
-    endpoint: Annotated[str, typer.Argument(help="The endpoint; for another server, the model's name.")],
+    target: given.TargetArgument,
     *,
     users: Annotated[
-        int | None, typer.Option("--users", "-u", help="Closed loop: this many users, each waiting for its answer.")
+        str | None,
+        typer.Option("--users", "-u", metavar="N[,N..]", help="Closed loop: users who each wait for their answer."),
     ] = None,
+    ramp: Annotated[float, typer.Option("--ramp", help="Seconds over which the users start.")] = 0.0,
     rate: Annotated[
-        float | None, typer.Option("--rate", help="Open loop: a constant rate in reference tokens/s.")
+        str | None, typer.Option("--rate", metavar="R[,R..]", help="Open loop: a rate in reference tokens/s.")
     ] = None,
     rate_chunks: Annotated[
-        float | None, typer.Option("--rate-chunks", help="Open loop: a constant rate in chunks of the endpoint.")
+        str | None,
+        typer.Option("--rate-chunks", metavar="R[,R..]", help="Open loop: a rate in chunks of the endpoint."),
     ] = None,
     rate_requests: Annotated[
-        float | None, typer.Option("--rate-requests", help="Open loop: a constant rate in requests/s.")
+        str | None, typer.Option("--rate-requests", metavar="R[,R..]", help="Open loop: a rate in requests/s.")
+    ] = None,
+    arrivals: Annotated[
+        str | None,
+        typer.Option(
+            "--arrivals",
+            help="Of an open loop: poisson (the default), constant, gamma:CV, or trace (the times of the dataset).",
+        ),
+    ] = None,
+    time_scale: Annotated[
+        float | None, typer.Option("--time-scale", help="With a trace: 2 plays it at half its speed.")
+    ] = None,
+    stages: Annotated[
+        str | None,
+        typer.Option("--stages", metavar="S@R[..R],..", help="Open loop in stages, such as 60@1,30@1..4 (requests/s)."),
     ] = None,
     requests: Annotated[int | None, typer.Option("--requests", "-n", help="Send this many.")] = None,
     duration: Annotated[
-        float | None, typer.Option("--duration", "-d", help="Send for this many seconds, then wait for the answers.")
+        str | None,
+        typer.Option(
+            "--duration",
+            "-d",
+            metavar="TIME",
+            help="Measure for this long, such as 90s or 10m; load is kept on until the last of it is answered.",
+        ),
     ] = None,
-    input_tokens: Annotated[
-        int | None, typer.Option("--input-tokens", help=f"Exact length of each prompt. Default {DEFAULT_INPUT_TOKENS}.")
-    ] = None,
-    output_tokens: Annotated[
-        int | None,
-        typer.Option("--output-tokens", help=f"Exact length of each answer. Default {DEFAULT_OUTPUT_TOKENS}."),
-    ] = None,
-    dataset: Annotated[
+    model: given.ModelOption = None,
+    input_tokens: given.InputOption = None,
+    output_tokens: given.OutputOption = None,
+    dataset: given.DatasetOption = None,
+    dataset_format: given.FormatOption = None,
+    api: given.ApiOption = "completions",
+    text: given.TextOption = False,
+    tokenizer: given.TokenizerOption = None,
+    vocabulary: given.VocabularyOption = None,
+    reuse: given.ReuseOption = False,
+    free_length: given.FreeLengthOption = False,
+    no_stream: given.NoStreamOption = False,
+    field: given.FieldOption = None,
+    slo: given.SloOption = None,
+    seed: given.SeedOption = 0,
+    timeout: given.TimeoutOption = 600.0,
+    processes: given.ProcessesOption = None,
+    retries: given.RetriesOption = 0,
+    calibration: Annotated[
+        float,
+        typer.Option(
+            "--calibration",
+            metavar="SECONDS",
+            help="Of the same load on a server that answers at once, before and after: what the client itself adds.",
+        ),
+    ] = 2.0,
+    out: Annotated[
         Path | None,
-        typer.Option("--dataset", help='Prompts from a JSONL file: {"prompt": ...} or {"messages": [...]} a line.'),
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="Write the figures as JSON, and the requests beside it as NPZ, for a comparison.",
+        ),
     ] = None,
-    vocabulary: Annotated[
-        str | None, typer.Option("--vocabulary", metavar="A..B", help="Token ids to draw prompts from.")
+    csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write every request.")] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a report with plots, in one file.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="The same seed sends the same prompts.")] = 0,
-    timeout: Annotated[float, typer.Option("--timeout", help="Seconds that an answer may take.")] = 600.0,
-    out: Annotated[Path | None, typer.Option("--out", help="Write the result, every request in it, as JSON.")] = None,
     url: UrlOption = None,
     api_key: KeyOption = None,
     data_dir: DataDirOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Put load on an endpoint: users (closed loop) or a constant rate (open loop).
+    """Put load on an endpoint, or on any OpenAI-compatible server; or compare two runs (`headrace load compare A B`).
 
-    One of --users, --rate, --rate-chunks and --rate-requests says which load, by default one user; --requests or
-    --duration how much of it. --rate-requests also suits servers other than Headrace, and --dataset.
+    One of --users, --rate, --rate-chunks, --rate-requests, --stages and --arrivals trace says which load, by default
+    one user; --requests or --duration how much of it. Several levels (--users 1,2,4) are measured one after the other.
 
     Prompts are random token ids of an exact length, answered with an exact length, each one new, so that no cache
-    helps; or they come from a file. Nothing is retried. Ctrl-C prints what was measured until then.
+    helps; or they come from a file. Nothing is retried. Ctrl-C prints what was measured until then. Where a figure
+    would say more about this client than about the server, it says INVALID and why, and exits with 3.
     """
-    loads = sum(given is not None for given in (users, rate, rate_chunks, rate_requests))
-    if loads > 1:
-        raise UsageError("give one of --users, --rate, --rate-chunks and --rate-requests")
-    from headrace.bench.load import Load, Target  # noqa: PLC0415
+    from headrace.bench import slo as objectives  # noqa: PLC0415
+    from headrace.bench.workload.source import open_workload, too_long  # noqa: PLC0415
+    from headrace.bench.workload.spec import Amount, ClosedLoop  # noqa: PLC0415
 
-    prompts = _prompts(dataset, input_tokens, output_tokens, vocabulary, seed)
-    if requests is None and duration is None:
-        which = "" if loads else "which load: --users N (default 1), --rate, --rate-chunks or --rate-requests R; and "
-        raise UsageError(f"say {which}how much: --requests N, --duration SECONDS, or both")
-    server = connect(url, api_key, data_dir)
-    terms = _terms(server, endpoint, needed=rate is not None or rate_chunks is not None)
-    if rate_chunks is not None:
-        if terms.chunk is None:
-            raise CommandError(f"the served entities of {endpoint!r} have chunks of different sizes; use --rate")
-        rate = rate_chunks * terms.chunk
-    if rate is not None:
-        rate_requests = _requests_per_s(rate, terms.weights, prompts)
-    if users is None and rate_requests is None:
-        users = 1
-    amount = Load(users=users, requests_per_s=rate_requests, requests=requests, duration_s=duration)
-    target = Target(server.url, endpoint, server.key, terms.weights, timeout, server.tls())
-    result = _run(target, amount, prompts, quiet=json_output)
-    _finish(result, out, simulated=terms.simulated, json_output=json_output)
-
-
-def _prompts(
-    dataset: Path | None, input_tokens: int | None, output_tokens: int | None, vocabulary: str | None, seed: int
-) -> Prompts:
-    from headrace.bench.prompts import DEFAULT_VOCABULARY, TokenPrompts, read_prompts  # noqa: PLC0415
-
-    if dataset is not None:
-        if input_tokens is not None or vocabulary is not None:
-            raise UsageError("--dataset brings its own prompts; leave --input-tokens and --vocabulary out")
-        return read_prompts(dataset, output_tokens)
-    ids = DEFAULT_VOCABULARY
-    if vocabulary is not None:
-        first, dots, end = vocabulary.partition("..")
-        if not (dots and first.isdigit() and end.isdigit()):
-            raise UsageError(f"--vocabulary is {vocabulary!r}; expected two token ids such as 1000..20000")
-        ids = range(int(first), int(end))
-    return TokenPrompts(
-        DEFAULT_INPUT_TOKENS if input_tokens is None else input_tokens,
-        DEFAULT_OUTPUT_TOKENS if output_tokens is None else output_tokens,
-        seed,
-        ids,
+    objective = None if slo is None else objectives.parse(slo)
+    options = given.RequestOptions(
+        input_tokens,
+        output_tokens,
+        dataset,
+        dataset_format,
+        api,
+        text,
+        tokenizer,
+        vocabulary,
+        reuse,
+        free_length,
+        no_stream,
+        field,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Terms:
-    """What the server tells of the endpoint."""
-
-    weights: Weights | None
-    chunk: float | None
-    """Reference tokens/s; None where those of its served entities differ."""
-    simulated: bool
-    """It is known to run the simulated engine."""
-
-
-def _terms(server: Connection, endpoint: str, *, needed: bool) -> _Terms:
-    """None, 0 and False where the server tells nothing and nobody asked for a rate in reference tokens."""
-    from headrace.policy.work import Weights  # noqa: PLC0415
-
-    try:
-        told = server.get(f"/api/headrace/v1/endpoints/{path_part(endpoint)}")
-        routed = [entity for entity in told["entities"] if entity["traffic"]]
-        chunks = {float(entity["chunk"]) for entity in routed}
-        # On average over where requests go: work is linear in its weights.
-        weights = {
-            name: sum(entity["weights"][name] * entity["traffic"] / 100 for entity in routed)
-            for name in routed[0]["weights"]
-        }
-        return _Terms(Weights(**weights), chunks.pop() if len(chunks) == 1 else None, bool(told["simulated"]))
-    except (ApiError, LookupError, TypeError) as error:
-        if isinstance(error, ApiError) and error.code in ("RESOURCE_DOES_NOT_EXIST", "UNAUTHENTICATED"):
-            raise  # a Headrace server said so: every request would fail in the same way
-        if needed:
-            raise CommandError(
-                f"--rate and --rate-chunks are in reference tokens, and {server.url} tells no work weights of "
-                f"{endpoint!r} to this key ({error}); use --rate-requests"
-            ) from None
-        return _Terms(None, 0.0, False)
-
-
-def _requests_per_s(rate: float, weights: Weights | None, prompts: Prompts) -> float:
-    prompt = prompts.prompt(0)
-    if prompt.input_tokens is None:
-        raise UsageError("--rate needs requests of a known length; use --rate-requests with --dataset")
-    assert weights is not None
-    return rate / weights.work(prompt.input_tokens, 0, prompt.body["max_tokens"])
-
-
-def _run(target: Target, amount: object, prompts: Prompts, *, quiet: bool) -> Result:
-    import uvloop  # noqa: PLC0415
-
-    from headrace.bench.load import Load, run_load  # noqa: PLC0415
-    from headrace.cli.load_view import LiveProgress  # noqa: PLC0415
-
-    assert isinstance(amount, Load)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        if quiet or not sys.stderr.isatty():
-            return runner.run(run_load(target, amount, prompts))
-        with LiveProgress(amount) as live:
-            return runner.run(run_load(target, amount, prompts, live.show))
-
-
-def _finish(result: Result, out: Path | None, *, simulated: bool, json_output: bool) -> None:
-    import msgspec  # noqa: PLC0415
-
-    from headrace.cli.load_view import print_result  # noqa: PLC0415
-
-    told = msgspec.to_builtins(result) | {"simulated": simulated}
-    if out is not None:
-        try:
-            out.write_bytes(msgspec.json.format(msgspec.json.encode(told), indent=1) + b"\n")
-        except OSError as error:
-            print_result(result, simulated=simulated)
-            raise CommandError(f"cannot write {out}: {error.strerror}") from None
-    if json_output:
-        del told["samples"]
-        print_json(told)
-    else:
-        print_result(result, simulated=simulated)
-    if result.summary.ok == 0:
-        said = next(iter(result.summary.errors), "nothing was answered in time")
-        raise CommandError(f"no request was answered: {said}")
-    if result.interrupted:
-        raise CommandError("interrupted; the figures are of what was answered until then", status=130)
+    how = Shape(users, ramp, rate, rate_chunks, rate_requests, arrivals, time_scale, stages)
+    amount = Amount(
+        requests=requests, duration_s=None if duration is None else load_words.seconds("--duration", duration)
+    )
+    how.check(amount)
+    where = find_target(target, model=model, url=url, key=api_key, data_dir=data_dir)
+    draft = given.load_spec(where, options, ClosedLoop(users=1), Amount(requests=1), seed)
+    workload = open_workload(draft)
+    notes = [*workload.findings]
+    if where.terms.context is not None and (said := too_long(workload, where.terms.context)) is not None:
+        notes.append(said)
+    specs = [
+        given.client_spec(
+            where, given.load_spec(where, options, level, how.amount(amount, level), seed), timeout, processes, retries
+        )
+        for level in how.levels(where, workload)
+    ]
+    runner = LoadRuns(where, objective, calibration, notes, json_output=json_output, out=out, csv=csv, html=html)
+    runner.run(specs)

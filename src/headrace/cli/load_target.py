@@ -44,7 +44,7 @@ def _of_url(word: str, model: str | None, key: str | None, data_dir: Path | None
         if key is None and not os.environ.get("HEADRACE_API_KEY"):
             key = os.environ.get("DATABRICKS_TOKEN") or None
         server = connect(origin + invocations["base"], key, data_dir)
-        path = f"{invocations['base']}/serving-endpoints/{invocations['name']}/invocations"
+        path = f"/serving-endpoints/{invocations['name']}/invocations"
         terms = _headrace_terms(server, name)
         if terms.chunk is None:
             return _target("databricks", server, name, terms=_databricks_terms(server, name), path=path)

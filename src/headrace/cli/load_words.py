@@ -5,9 +5,20 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import Any, cast, get_args
 
-from headrace.bench.workload.spec import Lengths, LogNormal, Normal, Stage, Stages, Uniform
+from headrace.bench.workload.spec import (
+    Constant,
+    DatasetFormat,
+    Gamma,
+    Lengths,
+    LogNormal,
+    Normal,
+    Poisson,
+    Stage,
+    Stages,
+    Uniform,
+)
 from headrace.cli.errors import UsageError
 
 LENGTHS_HELP = "N, A..B (uniform), normal:MEAN,SD or lognormal:MEDIAN,SIGMA"
@@ -50,6 +61,21 @@ def levels(option: str, words: str) -> list[float]:
     return found
 
 
+def arrivals(words: str, rate: float) -> Constant | Poisson | Gamma:
+    """``poisson``, ``constant`` or ``gamma:CV``, at so many requests/s."""
+    kind, colon, figure = words.partition(":")
+    if words == "constant":
+        return Constant(rate)
+    if words == "poisson":
+        return Poisson(rate)
+    try:
+        if kind == "gamma" and colon and 0 < float(figure) < 1000:
+            return Gamma(rate, float(figure))
+    except ValueError:
+        pass
+    raise UsageError(f"--arrivals is {words!r}; expected poisson, constant, gamma:CV (such as gamma:3) or trace")
+
+
 def stages(words: str) -> Stages:
     """``60@2,30@2..8,60@8``: seconds at a rate, or from one rate to another, in requests/s."""
     found = []
@@ -63,6 +89,15 @@ def stages(words: str) -> Stages:
             raise UsageError(f"--stages is {words!r}; expected SECONDS@RATE or SECONDS@FROM..TO, such as 60@1,30@1..4")
         found.append(Stage(seconds, low, high))
     return Stages(tuple(found))
+
+
+def dataset_format(word: str | None) -> DatasetFormat | None:
+    for known in get_args(DatasetFormat):
+        if word == known:
+            return cast(DatasetFormat, known)
+    if word is None:
+        return None
+    raise UsageError(f"--format is {word!r}; expected one of {', '.join(get_args(DatasetFormat))}")
 
 
 def vocabulary(words: str) -> tuple[int, int]:

@@ -22,7 +22,8 @@ COMMANDS = {
     "keys": "headrace.cli.keys:app",
     "usage": "headrace.cli.usage:usage",
     "bill": "headrace.cli.bill:bill",
-    "load": "headrace.cli.load:load",
+    "load": "headrace.cli.load:app",
+    "capacity": "headrace.cli.capacity:capacity",
     "events": "headrace.cli.events:events",
 }
 """Where each command lives: a function, or a ``typer.Typer`` with commands of its own."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import secrets
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -79,7 +80,8 @@ class LiveSearch:
         """
         workload = open_workload(spec.load)
         self._search, self._spec, self._slo, self._cv, self._weights = search, spec, slo, cv, weights
-        longest = float(np.nanmax(workload.lengths[:, 1])) if len(workload.lengths) else math.nan
+        outputs = workload.lengths[:, 1]
+        longest = math.inf if np.isnan(outputs).any() else float(outputs.max())
         self._late_s = too_late_s(slo.criteria, longest)
         self._on_look, self._on_told = on_look, on_told
         self._stop = stop
@@ -162,7 +164,12 @@ class LiveSearch:
                 source, shuffle=True
             )  # else every probe would begin with the same requests
         return msgspec.structs.replace(
-            load, source=source, arrivals=self._arrivals(probe), amount=self._amount(probe), seed=probe.seed
+            load,
+            source=source,
+            content=msgspec.structs.replace(load.content, salt=secrets.randbits(32)),
+            arrivals=self._arrivals(probe),
+            amount=self._amount(probe),
+            seed=probe.seed,
         )
 
     def _amount(self, probe: Probe) -> Amount:

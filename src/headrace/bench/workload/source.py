@@ -20,7 +20,7 @@ from headrace.bench.workload.fit import counts_texts, fitted
 from headrace.bench.workload.given import Given
 from headrace.bench.workload.lengths import DrawnPairs, ListedPairs
 from headrace.bench.workload.made import Made
-from headrace.bench.workload.spec import Dataset, Lengths, LoadSpec, LogNormal, Synthetic, Uniform
+from headrace.bench.workload.spec import Dataset, Lengths, LoadSpec, LogNormal, Replay, Synthetic, Uniform
 from headrace.bench.workload.tokens import TokenizerFile, Tokens
 
 
@@ -82,8 +82,8 @@ def _open_dataset(spec: LoadSpec, dataset: Dataset, tokens: Tokens | None) -> Wo
 
 
 def _made(spec: LoadSpec, dataset: Dataset, shapes: Shapes) -> Made:
-    # Requests of a trace belong to their times, so that it is never shuffled.
-    shuffle = dataset.shuffle and shapes.time_s is None
+    # Requests of a trace that is replayed belong to their times.
+    shuffle = dataset.shuffle and not isinstance(spec.arrivals, Replay)
     pairs = ListedPairs(shapes.inputs, shapes.outputs, spec.seed, shuffle)
     said = f"lengths of {shapes.inputs.size:,} requests of {dataset.path}, {'shuffled' if shuffle else 'in order'}"
     return Made(spec, pairs, said, trace_s=shapes.time_s, blocks=shapes.blocks, findings=shapes.findings)

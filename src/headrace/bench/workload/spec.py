@@ -57,7 +57,7 @@ class Dataset(msgspec.Struct, frozen=True, kw_only=True, tag="dataset"):
     output_tokens: int | None = None
     """Of requests that do not say their own."""
     shuffle: bool = False
-    """Requests in a seeded random order, and anew each time round; traces with times keep theirs."""
+    """Requests in a seeded random order, and anew each time round; but not of a trace that is replayed."""
 
 
 class Prose(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,104 @@
+"""``headrace capacity``: the largest rate that an endpoint holds within an SLO, and the range to buy for it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headrace.cli import load_options as given
+from headrace.cli import load_words
+from headrace.cli.capacity_run import CapacityRun
+from headrace.cli.errors import UsageError
+from headrace.cli.load_target import find_target
+from headrace.cli.options import DataDirOption, JsonOption, KeyOption, UrlOption
+
+
+def capacity(
+    target: given.TargetArgument,
+    *,
+    slo: Annotated[str, typer.Option("--slo", metavar="LIMITS", help="As with `headrace load`.")],
+    budget: Annotated[str, typer.Option("--budget", metavar="TIME", help="The search takes no longer.")] = "20m",
+    width: Annotated[
+        float, typer.Option("--width", help="Of the 95% interval that is asked for, in percent of the capacity.")
+    ] = 5.0,
+    cv: Annotated[
+        float | None,
+        typer.Option("--cv", help="Coefficient of variation of the gaps between arrivals. Default 1: Poisson."),
+    ] = None,
+    most_requests: Annotated[
+        float | None, typer.Option("--most-rate", help="Look no higher than so many requests/s.")
+    ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option("--state", metavar="FILE", help="Keep what was found here; where it exists, go on from it."),
+    ] = None,
+    model: given.ModelOption = None,
+    input_tokens: given.InputOption = None,
+    output_tokens: given.OutputOption = None,
+    dataset: given.DatasetOption = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option("--trace", metavar="FILE", help="A dataset with times: its burstiness sizes the range."),
+    ] = None,
+    dataset_format: given.FormatOption = None,
+    demand: Annotated[
+        float | None,
+        typer.Option("--demand", help="Requests/s that your users make on average. With a trace: its own, by default."),
+    ] = None,
+    api: given.ApiOption = "completions",
+    text: given.TextOption = False,
+    tokenizer: given.TokenizerOption = None,
+    vocabulary: given.VocabularyOption = None,
+    reuse: given.ReuseOption = False,
+    free_length: given.FreeLengthOption = False,
+    no_stream: given.NoStreamOption = False,
+    field: given.FieldOption = None,
+    seed: given.SeedOption = 0,
+    timeout: given.TimeoutOption = 600.0,
+    processes: given.ProcessesOption = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the answer as JSON.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write the answer as a page.")] = None,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+    data_dir: DataDirOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """The largest open-loop rate at which an endpoint, or any OpenAI-compatible server, holds an SLO.
+
+    Puts load on it for as long as --budget allows: one stream, then more users, then rates above and below, ever
+    nearer; at last the rate that it found, again, with new requests. Answers with a rate that was held, an interval
+    that holds the capacity with 95% probability, and the range to buy. Where the budget ends first it says UNRESOLVED
+    and how far it came, and exits with 4. Use requests like your own: --dataset, --trace or their lengths.
+    """
+    from headrace.bench import slo as objectives  # noqa: PLC0415
+    from headrace.bench.workload.spec import Amount, ClosedLoop  # noqa: PLC0415
+
+    if dataset is not None and trace is not None:
+        raise UsageError("give one of --dataset and --trace")
+    objective = objectives.parse(slo)
+    budget_s = load_words.seconds("--budget", budget)
+    if not 0 < width < 100:
+        raise UsageError(f"--width is {width:g}; expected percent, such as 5")
+    options = given.RequestOptions(
+        input_tokens,
+        output_tokens,
+        dataset or trace,
+        dataset_format,
+        api,
+        text,
+        tokenizer,
+        vocabulary,
+        reuse,
+        free_length,
+        no_stream,
+        field,
+    )
+    where = find_target(target, model=model, url=url, key=api_key, data_dir=data_dir)
+    load = given.load_spec(where, options, ClosedLoop(users=1), Amount(requests=1), seed)
+    spec = given.client_spec(where, load, timeout, processes, retries=0)
+    search = CapacityRun(where, objective, budget_s, width / 100, cv, most_requests or math.inf, seed, state)
+    found = search.run(spec, quiet=json_output)
+    search.conclude(found, demand, out, html, json_output=json_output)

@@ -1,0 +1,190 @@
+"""The options that ``headrace load`` and ``headrace capacity`` share, and what they come to."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from headrace.cli import load_words
+from headrace.cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from headrace.bench.client.spec import ClientSpec
+    from headrace.bench.target import Target
+    from headrace.bench.workload.spec import Amount, Arrivals, Content, Dataset, LoadSpec, Synthetic
+
+TargetArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="ENDPOINT|URL",
+        help="An endpoint of this server; or the URL of any OpenAI-compatible server (http://HOST:PORT/v1), or of one "
+        "endpoint (https://HOST/serving-endpoints/NAME/invocations).",
+    ),
+]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", help="With a URL: the model's name there, where the server has several.")
+]
+InputOption = Annotated[
+    str | None,
+    typer.Option("--input-tokens", metavar="LENGTHS", help=f"{load_words.LENGTHS_HELP}. Default 2048."),
+]
+OutputOption = Annotated[str | None, typer.Option("--output-tokens", metavar="LENGTHS", help="Likewise. Default 256.")]
+DatasetOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--dataset",
+        metavar="FILE",
+        help="Requests of a file: OpenAI chats or prompts (JSONL), ShareGPT, plain prompts, a table of lengths, or a "
+        "trace (Azure, Mooncake, BurstGPT). Its format is recognised.",
+    ),
+]
+FormatOption = Annotated[
+    str | None,
+    typer.Option("--format", help="Of the dataset: chat, sharegpt, prompts, lengths, azure, mooncake or burstgpt."),
+]
+ApiOption = Annotated[str, typer.Option("--api", help="completions or chat, for prompts made here.")]
+TextOption = Annotated[
+    bool, typer.Option("--text", help="Prompts of prose, for servers that take no token ids. Always so with chat.")
+]
+TokenizerOption = Annotated[
+    str | None,
+    typer.Option("--tokenizer", metavar="FILE", help="The model's tokenizer.json, which makes prose exact in length."),
+]
+VocabularyOption = Annotated[
+    str | None,
+    typer.Option("--vocabulary", metavar="A..B", help="Token ids to draw prompts from. Default 1000..20000."),
+]
+ReuseOption = Annotated[
+    bool, typer.Option("--reuse", help="Let a prefix cache help: no head of its own in front of every prompt.")
+]
+FreeLengthOption = Annotated[
+    bool,
+    typer.Option("--free-length", help="The model ends its answers; the output length is only their limit."),
+]
+NoStreamOption = Annotated[bool, typer.Option("--no-stream", help="Ask for whole answers, in place of streams.")]
+FieldOption = Annotated[
+    list[str] | None, typer.Option("--field", metavar="NAME=VALUE", help="One more field of every body. Repeatable.")
+]
+SloOption = Annotated[
+    str | None,
+    typer.Option(
+        "--slo",
+        metavar="LIMITS",
+        help="What a good answer is: such as ttft_p99=2s,tpot_p99=100ms,e2e_p90=30s, or a preset such as "
+        "mlperf:llama3.1-8b. Timed from when a request was due.",
+    ),
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="The same seed sends the same requests at the same times.")]
+TimeoutOption = Annotated[float, typer.Option("--timeout", help="Seconds that an answer may take.")]
+ProcessesOption = Annotated[
+    int | None, typer.Option("--processes", help="Of the client. Default: one for every two cores, at most 8.")
+]
+RetriesOption = Annotated[
+    int, typer.Option("--retries", help="How often a request that was turned away (429, 503) is sent again.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestOptions:
+    """What is sent, as the command line says it."""
+
+    input_tokens: str | None
+    output_tokens: str | None
+    dataset: Path | None
+    format: str | None
+    api: str
+    text: bool
+    tokenizer: str | None
+    vocabulary: str | None
+    reuse: bool
+    free_length: bool
+    no_stream: bool
+    fields: list[str] | None
+
+    def source(self) -> Synthetic | Dataset:
+        """Raises UsageError."""
+        from headrace.bench.workload.spec import Dataset, Synthetic  # noqa: PLC0415
+
+        if self.dataset is None:
+            if self.format is not None:
+                raise UsageError("--format is of a --dataset; give one")
+            reference = Synthetic()
+            return Synthetic(
+                input=load_words.lengths("--input-tokens", self.input_tokens) if self.input_tokens else reference.input,
+                output=(
+                    load_words.lengths("--output-tokens", self.output_tokens)
+                    if self.output_tokens
+                    else reference.output
+                ),
+            )
+        if self.input_tokens is not None:
+            raise UsageError("--dataset brings its own prompts; leave --input-tokens out")
+        if self.output_tokens is not None and not self.output_tokens.isdigit():
+            raise UsageError(
+                f"--output-tokens is {self.output_tokens!r}; with --dataset expected one number, for requests that do "
+                "not say their own"
+            )
+        return Dataset(
+            path=str(self.dataset),
+            format=load_words.dataset_format(self.format),
+            output_tokens=None if self.output_tokens is None else int(self.output_tokens),
+        )
+
+    def content(self, path: str | None) -> Content:
+        """``path``: of the target. Raises UsageError."""
+        from headrace.bench.workload.spec import Content  # noqa: PLC0415
+
+        if self.api not in ("completions", "chat"):
+            raise UsageError(f"--api is {self.api!r}; expected completions or chat")
+        plain = Content()
+        return Content(
+            api="chat" if self.api == "chat" else "completions",
+            prompt="text" if self.text or self.tokenizer is not None else "ids",
+            tokenizer=self.tokenizer,
+            vocabulary=load_words.vocabulary(self.vocabulary) if self.vocabulary else plain.vocabulary,
+            reuse=self.reuse,
+            stream=not self.no_stream,
+            force_length=not self.free_length,
+            path=path,
+            salt=secrets.randbits(32),  # a prefix cache may hold the prompts of the last run
+            extra=load_words.fields(self.fields or []),
+        )
+
+
+def load_spec(target: Target, options: RequestOptions, arrivals: Arrivals, amount: Amount, seed: int) -> LoadSpec:
+    """Raises UsageError and BenchError."""
+    from headrace.bench.workload.spec import LoadSpec  # noqa: PLC0415
+
+    return LoadSpec(
+        model=target.model,
+        source=options.source(),
+        content=options.content(target.path),
+        arrivals=arrivals,
+        amount=amount,
+        seed=seed,
+    )
+
+
+def client_spec(target: Target, load: LoadSpec, timeout_s: float, processes: int | None, retries: int) -> ClientSpec:
+    """Raises BenchError later, where ``Run`` looks at it."""
+    from headrace.bench.client.spec import ClientSpec  # noqa: PLC0415
+
+    return ClientSpec(
+        load=load,
+        url=target.url,
+        key=target.key,
+        timeout_s=timeout_s,
+        processes=default_processes() if processes is None else processes,
+        retries=retries,
+        certificate=target.certificate,
+    )
+
+
+def default_processes() -> int:
+    """The other half of the machine is for what is measured, where that runs here too."""
+    return max(1, min(8, len(os.sched_getaffinity(0)) // 2))
