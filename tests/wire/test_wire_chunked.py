@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.wire.chunked import ChunkedDecoder
+from headrace.wire.chunked import ChunkedDecoder, whole_chunk
 from headrace.wire.errors import ProtocolError
 
 SIZES = st.sampled_from(["%x", "%X", "0%x", "0000%x"])
@@ -136,3 +136,27 @@ def test_a_trailer_byte_by_byte_is_not_looked_at_over_and_over_beyond_its_limit(
         for taken in range(100_000):
             decoder.feed(line[taken % len(line) : taken % len(line) + 1])
     assert taken < 9000
+
+
+@given(st.binary(min_size=5, max_size=300), SIZES, EXTENSIONS, st.integers(0, 320), st.binary(max_size=2))
+def test_a_read_of_one_whole_chunk_is_known_as_one(
+    payload: bytes, size: str, extension: bytes, at: int, new: bytes
+) -> None:
+    coded = b"%b%b\r\n%b\r\n" % ((size % len(payload)).encode(), extension, payload)
+    begin = whole_chunk(coded)
+    assert begin == 0 if extension else coded[begin:-2] == payload
+    changed = coded[:at] + new + coded[at + 1 :]
+    begin = whole_chunk(changed)
+    if begin:
+        decoder = ChunkedDecoder()
+        read = [decoder.feed(changed[place : place + 1])[0] for place in range(len(changed))]
+        assert b"".join(read) == changed[begin:-2]
+        assert decoder.at_border
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"0\r\n\r\n", b"5\r\nhello\r\n5\r\nhello\r\n", b"5\r\nhello world", b"-5\r\nhello\r\n", b"00000000\r\n\r\n"],
+)
+def test_no_other_read_is_taken_for_a_whole_chunk(data: bytes) -> None:
+    assert whole_chunk(data) == 0

@@ -7,7 +7,7 @@ import socket
 from time import monotonic
 from typing import TYPE_CHECKING, Literal, cast
 
-from headrace.wire.chunked import KNOWN_SIZES, ChunkedDecoder
+from headrace.wire.chunked import ChunkedDecoder, whole_chunk
 from headrace.wire.errors import ConnectionLost, ProtocolError, StaleConnection, WireError
 from headrace.wire.event_relay import EventRelay
 from headrace.wire.response_head import read_head
@@ -100,19 +100,16 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         fast = self._fast
-        if fast is not None:
-            # One chunk, of whole events of JSON, none of them marked: nearly every read of a stream.
-            end = data.find(b"\r\n", 0, 12)
-            size = KNOWN_SIZES.get(data[:end])
-            if (
-                size is not None
-                and len(data) == end + size + 4
-                and data.endswith(b"}\n\n\r\n")
-                and data.find(fast.mark) < 0  # by far quicker than ``in``, which first tries bytes as a number
-            ):
-                fast.events += data.count(b"\n\n")
-                fast.write(data)
-                return
+        # One chunk, of whole events of JSON, none of them marked: nearly every read of a stream.
+        if (
+            fast is not None
+            and whole_chunk(data)
+            and data.endswith(b"}\n\n\r\n")
+            and data.find(fast.mark) < 0  # by far quicker than ``in``, which first tries bytes as a number
+        ):
+            fast.events += data.count(b"\n\n")
+            fast.write(data)
+            return
         transfer = self._transfer
         if transfer is None:
             self.close()  # bytes that nobody asked for, or not any more
