@@ -95,6 +95,9 @@ def failing(
     """The same run in which the chosen requests got no token, and ended 0.05 s after they were sent."""
     requests = records.requests.copy()
     rows = np.flatnonzero(chosen) if np.asarray(chosen).dtype == bool else np.asarray(chosen)
+    event_tokens = records.event_tokens.copy()
+    for row in rows:
+        event_tokens[requests["first_event"][row] :][: requests["events"][row]] = 0  # as if they were not there
     for name in ("first_byte_s", "first_s", "last_s"):
         requests[name][rows] = np.nan
     requests["end_s"][rows] = requests["sent_s"][rows] + 0.05
@@ -107,7 +110,7 @@ def failing(
     if error is not None:
         requests["error"][rows] = len(errors)
         errors = (*errors, error)
-    return replace(records, requests=requests, errors=errors)
+    return replace(records, requests=requests, event_tokens=event_tokens, errors=errors)
 
 
 def changed(records: Records, **columns: ArrayLike) -> Records:

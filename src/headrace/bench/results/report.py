@@ -24,7 +24,7 @@ h1 { font-size: 24px; margin: 0; } h2 { font-size: 18px; margin: 36px 0 8px; }
 .banner ul { margin: 6px 0 0; padding-left: 20px; }
 .valid { border-color: #009e73; } .invalid { border-color: #d55e00; background: #fdf1ea; }
 .note, .simulated { border-color: #e69f00; background: #fff8e8; }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(165px, 1fr)); gap: 10px; margin: 16px 0; }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(200px, 1fr)); gap: 10px; margin: 16px 0; }
 .card { background: #fff; border: 1px solid #e3e6eb; border-radius: 8px; padding: 10px 14px; }
 .card b { display: block; font-size: 22px; font-weight: 600; } .card span { color: #5b6270; font-size: 13px; }
 .invalid-run .card b { color: #8a8f98; }
@@ -32,7 +32,9 @@ h1 { font-size: 24px; margin: 0; } h2 { font-size: 18px; margin: 36px 0 8px; }
 table { border-collapse: collapse; width: 100%; font-size: 13.5px; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: 6px 10px; border-bottom: 1px solid #eef0f3; vertical-align: top; }
 tr:last-child td { border-bottom: 0; } th { color: #5b6270; font-weight: 600; background: #fbfbfc; }
-td { overflow-wrap: break-word; } td .interval { color: #5b6270; display: block; font-size: 12px; white-space: nowrap; }
+td { overflow-wrap: break-word; }
+td.short { white-space: nowrap; }
+td .interval { color: #5b6270; display: block; font-size: 12px; white-space: nowrap; }
 td.definition { color: #5b6270; font-size: 12.5px; min-width: 240px; } td.failed { color: #b34700; font-weight: 600; }
 p.note-below { color: #5b6270; font-size: 13px; margin: 6px 2px; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(500px, 1fr)); gap: 14px; }
@@ -41,6 +43,9 @@ p.note-below { color: #5b6270; font-size: 13px; margin: 6px 2px; }
 details { margin: 10px 0; } summary { cursor: pointer; color: #0072b2; }
 @media (max-width: 640px) { .charts { grid-template-columns: 1fr; } body { padding: 12px; } }
 """
+
+SHORT = 14
+"""Letters of a cell that is not broken into lines: a figure and its unit."""
 
 DRAW = """
 for (const holder of document.querySelectorAll('[data-chart]')) {
@@ -107,11 +112,10 @@ def _cards(summary: Summary) -> Iterator[tuple[str, str]]:
     figures = summary.headline
     rates = figures.tokens_per_s
     for a in figures.attainments:
-        yield ("nothing judged" if a.share is None else f"{a.share:.2%}"), f"attained of: {a.words}"
+        yield ("nothing judged" if a.share is None else f"{a.share:.2%}"), f"attained; wanted: {a.words}"
     yield number(figures.completed_per_s), "requests completed/s"
     yield number(rates.input_and_output), "input + output tokens/s"
-    yield number(rates.input), "input tokens/s"
-    yield number(rates.output), "output tokens/s"
+    yield f"{number(rates.input)} + {number(rates.output)}", "input and output tokens/s"
     if rates.reference is not None:
         yield number(rates.reference), "reference tokens/s"
     for name, found in (
@@ -120,8 +124,7 @@ def _cards(summary: Summary) -> Iterator[tuple[str, str]]:
         ("E2E from scheduled", figures.latencies.e2e_scheduled),
     ):
         if found is not None:
-            yield seconds(found.at(0.5)), f"{name}, p50"
-            yield seconds(found.at(0.99)), f"{name}, p99"
+            yield f"{seconds(found.at(0.5))} · {seconds(found.at(0.99))}", f"{name}, p50 · p99"
 
 
 def _levels(levels: Sequence[Summary]) -> Iterator[str]:
@@ -186,7 +189,7 @@ def _cell(header: str, cell: str) -> str:
     value, bracket, interval = cell.partition(" [")
     if bracket and interval.endswith("]"):
         return f'<td>{escape(value)}<span class="interval">[{escape(interval)}</span></td>'
-    return f"<td>{escape(cell)}</td>"
+    return f'<td class="short">{escape(cell)}</td>' if len(cell) <= SHORT else f"<td>{escape(cell)}</td>"
 
 
 def _list(items: Iterable[str]) -> str:
