@@ -39,3 +39,28 @@ def test_a_refusal_of_an_earlier_start_is_not_told_again(data_dir: DataDir, even
     lines = said(data_dir, events)
     assert not any("nosuch" in line for line in lines)
     assert any("There is no endpoint yet" in line for line in lines)
+
+
+def test_a_profile_that_may_not_hold_here_is_told_with_what_to_do(data_dir: DataDir) -> None:
+    data_dir.admin_key.write_text("hr-admin.key\n")
+    endpoint = {
+        "name": "a",
+        "chunk": 100,
+        "min_chunks": 1,
+        "max_chunks": 2,
+        "profile_status": "measured",
+        "simulated": False,
+        "measuring": False,
+    }
+    doubt = "measured with other weights of the model"
+    models = [{"name": "toy", "profile_doubts": [doubt]}, {"name": "sound", "profile_doubts": []}]
+    answers = {
+        "/healthz": ["ok"],
+        f"{OWN}/endpoints": [{"endpoints": [endpoint]}],
+        f"{OWN}/models": [{"models": models}],
+    }
+    lines: list[str] = []
+    with ToyApi(answers) as api:
+        Announcer(data_dir, lines.append, lambda _: None).run(api.url)
+    assert f"The profile of toy: {doubt}; `headrace profile toy`" in lines
+    assert not any("sound" in line for line in lines)

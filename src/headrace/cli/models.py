@@ -16,6 +16,7 @@ from headrace.cli.output import console, print_json, print_table
 if TYPE_CHECKING:
     from headrace.engines.base import ModelSettings
     from headrace.models.registry import Registry
+    from headrace.profiles.profile import Profile
 
 app = typer.Typer(
     help="Fetch, register and list the models of the local data directory.", no_args_is_help=True, rich_markup_mode=None
@@ -142,15 +143,61 @@ def list_models(*, data_dir: DataDirOption = None, json_output: JsonOption = Fal
             }
         )
         return
+    known_profiles = {model.name: _profile(model, data_dir) for model in models}
     rows = [
-        [model.name, model.engine, model.context, model.slots, model.threads, model.default_max_tokens, _where(model)]
+        [
+            model.name,
+            model.engine,
+            model.context,
+            model.slots,
+            model.threads,
+            model.default_max_tokens,
+            known_profiles[model.name][0],
+            _where(model),
+        ]
         for model in models
     ]
-    rows += [[entry.name, "", "", "", "", "", f"not fetched: headrace models pull {entry.name}"] for entry in waiting]
+    rows += [
+        [entry.name, "", "", "", "", "", "", f"not fetched: headrace models pull {entry.name}"] for entry in waiting
+    ]
     print_table(
-        ["model", "engine", ">context a slot", ">slots", ">threads", ">default max_tokens", "where"],
+        ["model", "engine", ">context", ">slots", ">threads", ">max_tokens", "chunk (profile)", "where"],
         rows,
     )
+    for name, (_, doubts) in known_profiles.items():
+        for doubt in doubts:
+            console().print(f"the profile of {name}: {doubt}; `headrace profile {name}`", markup=False)
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A registered model.")],
+    *,
+    data_dir: DataDirOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """What is known of one model here: its settings, its profile, and whether that still holds."""
+    from headrace.cli.profile_view import print_profile  # noqa: PLC0415
+    from headrace.profiles.files import find  # noqa: PLC0415
+
+    model = _registry(data_dir).get(name)
+    profile = find(name, local_data_dir(data_dir).profiles)
+    doubts = _doubts(profile, model)
+    if json_output:
+        print_json({"model": _told(model), "profile": _told(profile), "profile_doubts": doubts})
+        return
+    out = console()
+    out.print(
+        f"{name}: engine {model.engine}, {model.slots} slots of {model.context:,} tokens, {model.threads} threads, "
+        f"{_where(model)}",
+        markup=False,
+    )
+    if profile is None:
+        out.print(f"never measured here: headrace profile {name}", markup=False)
+        return
+    print_profile(profile)
+    for doubt in doubts:
+        out.print(f"[yellow]The profile may not hold here: {doubt}. Measure again: headrace profile {name}[/yellow]")
 
 
 @app.command()
@@ -185,10 +232,33 @@ def _engine_args(simulated: str | None) -> dict[str, object] | None:
         raise UsageError(f"--simulated takes a JSON object of engine arguments: {error}") from None
 
 
-def _told(model: ModelSettings) -> object:
+def _profile(model: ModelSettings, chosen: Path | None) -> tuple[str, list[str]]:
+    """The chunk with the profile's status, and why that may not hold here."""
+    from headrace.cli.profile_view import profile_label  # noqa: PLC0415
+    from headrace.profiles.files import ProfileError, find  # noqa: PLC0415
+
+    try:
+        profile = find(model.name, local_data_dir(chosen).profiles)
+    except ProfileError as error:
+        return "unreadable", [str(error)]
+    if profile is None:
+        return "never measured", []
+    doubts = _doubts(profile, model)
+    label = profile_label(profile.status, simulated=profile.simulated)
+    return f"{profile.chunk:,} ({label}{', doubtful' if doubts else ''})", doubts
+
+
+def _doubts(profile: Profile | None, model: ModelSettings) -> list[str]:
+    from headrace.cli.profile_view import doubts_of  # noqa: PLC0415
+    from headrace.engines.versions import installed_version  # noqa: PLC0415
+
+    return doubts_of(profile, model, installed_version(model.engine))
+
+
+def _told(value: ModelSettings | Profile | None) -> object:
     import msgspec  # noqa: PLC0415
 
-    return msgspec.to_builtins(model)
+    return msgspec.to_builtins(value)
 
 
 def _where(model: ModelSettings) -> str:

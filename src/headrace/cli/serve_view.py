@@ -75,6 +75,9 @@ class Announcer:
             return
         for endpoint in endpoints:
             self.say(f"Endpoint {_range(endpoint)}")
+        for model in server.get(f"{API}/models")["models"]:
+            for doubt in model["profile_doubts"]:
+                self.say(f"The profile of {model['name']}: {doubt}; `headrace profile {model['name']}`")
         self.say("Try it:\n" + _curl(url, self.data, endpoints[0]["name"]))
         self.say(f"The page: {url}/   Other commands: headrace --help   Stop: Ctrl-C")
         for endpoint in endpoints:

@@ -17,6 +17,7 @@ from headrace.controller.refusal import Refusal
 from headrace.controller.words import counted, profiled
 from headrace.engines.base import EngineError, ModelSettings
 from headrace.engines.catalogue import engine_for
+from headrace.engines.versions import installed_version
 from headrace.models.registry import Registry, RegistryError
 from headrace.profiles import files
 from headrace.profiles.chunk import nearest_chunks
@@ -41,6 +42,7 @@ class Offers:
         self._fleet = fleet
         self._price_micro = price_micro
         self.currency = currency
+        self._here = this_machine()
 
     def models(self) -> tuple[ModelSettings, ...]:
         """Raises Refusal for a registry that cannot be read."""
@@ -76,9 +78,30 @@ class Offers:
                 f"run `headrace profile {model.name}` first",
                 param="entity_name",
             )
-        if files.mismatches(profile, here=this_machine(), sha256=model.sha256, engine_version=None):
-            return msgspec.structs.replace(profile, status="provisional")
-        return profile
+        return msgspec.structs.replace(profile, status="provisional") if self.mismatches(model, profile) else profile
+
+    def mismatches(self, model: ModelSettings, profile: Profile) -> list[str]:
+        """In words, why the figures of a profile may not hold for the model as it is here."""
+        version = installed_version(model.engine)
+        return files.mismatches(profile, here=self._here, sha256=model.sha256, engine_version=version)
+
+    def doubts(self, model: ModelSettings) -> list[str]:
+        """In words, why the model should be measured again; nothing where it never was."""
+        try:
+            profile = files.find(model.name, self._profiles)
+        except ProfileError as error:
+            return [str(error)]
+        if profile is None:
+            return []
+        return self.mismatches(model, profile) + [files.INVALID.format(problem) for problem in profile.problems]
+
+    def outdated(self, entity: Entity) -> list[str]:
+        """In words, why the profile by which an entity was sold no longer holds here, if it is still the newest."""
+        try:
+            model, profile = self.model(entity.model.name), files.find(entity.model.name, self._profiles)
+        except (Refusal, ProfileError):
+            return []
+        return [] if profile is None or profile.id != entity.profile_id else self.mismatches(model, profile)
 
     def entities(
         self, asked: AskedConfig, *, now_ms: int, before: Config | None, others: Sequence[Endpoint]

@@ -253,6 +253,12 @@ def _problems(controller: Controller, endpoint: Endpoint) -> tuple[str, ...]:
 
 def _of_entity(controller: Controller, endpoint: Endpoint, config: Config, entity: Entity) -> list[str]:
     watch, problems = controller.reconciler.watches.of(entity.id), []
+    if reasons := controller.offers.outdated(entity):
+        name = entity.model.name
+        problems.append(
+            f"the profile of {name} by which it is sold may not hold here: {'; '.join(reasons)}; "
+            f"measure it with `headrace profile {name}`, then update the endpoint"
+        )
     if failures := watch.backoff.failures:
         row = f"{failures} replicas in a row failed, the last" if failures > 1 else "a replica failed"
         problems.append(f"{row}: {watch.backoff.message}")

@@ -81,9 +81,12 @@ def mismatches(profile: Profile, *, here: Hardware, sha256: str | None, engine_v
     return found
 
 
+INVALID = "its measurement is not valid: {}"
+
+
 def doubts(profile: Profile, *, here: Hardware, sha256: str | None, engine_version: str | None) -> list[str]:
     """In words, why a profile should be measured again: ``mismatches``, and what was wrong with its measurement."""
-    measurement = [f"its measurement is not valid: {problem}" for problem in profile.problems]
+    measurement = [INVALID.format(problem) for problem in profile.problems]
     return mismatches(profile, here=here, sha256=sha256, engine_version=engine_version) + measurement
 
 

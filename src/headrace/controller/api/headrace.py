@@ -162,6 +162,7 @@ def _key(key: Key) -> dict[str, Any]:
 def _model(controller: Controller, name: str) -> dict[str, Any]:
     model = controller.offers.model(name)
     told = _builtins(model) | {"profile_status": None, "chunk": None, "profile_id": None, "problem": None}
+    told |= {"profile_doubts": controller.offers.doubts(model)}
     try:
         profile = controller.offers.profile(model)
     except Refusal as refusal:

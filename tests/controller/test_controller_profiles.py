@@ -1,0 +1,77 @@
+"""A profile that was measured elsewhere, or of another engine or weights, is said to be wherever its figures are shown:
+by the API that the page, the status and the start of a server read."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from controller_http import Http, served_over_http
+from controller_world import World
+
+from headrace.profiles.files import load, save
+from headrace.profiles.hardware import this_machine
+
+HERE = this_machine()
+NOT_HERE = [
+    ({"engine_version": "simulated 0"}, "measured with version simulated 0 of the engine, which is now simulated"),
+    ({"hardware": msgspec.structs.replace(HERE, cpu="Other CPU")}, "measured on other hardware: processor Other CPU"),
+]
+
+
+@pytest.fixture
+async def http(tmp_path: Path) -> AsyncIterator[Http]:
+    world = World(tmp_path / "data", places=4)
+    world.model()
+    world.fleet.ready_at_once = True
+    async with served_over_http(world) as http:
+        yield http
+
+
+def change(http: Http, changes: dict[str, Any]) -> None:
+    """The profile's file, under the id by which the endpoint was sold."""
+    path = http.world.controller.data.profiles / "toy.json"
+    save(path, msgspec.structs.replace(load(path), **changes))
+
+
+async def toy(http: Http) -> dict[str, Any]:
+    """What is told of the model."""
+    models: list[dict[str, Any]] = (await http.get("/api/headrace/v1/models"))[1]["models"]
+    return next(model for model in models if model["name"] == "toy")
+
+
+async def told(http: Http) -> tuple[dict[str, Any], list[str], list[str]]:
+    """What is told of the model, the problems of its endpoint, and those of the server."""
+    endpoint = (await http.get("/api/headrace/v1/endpoints/a"))[1]
+    status = (await http.get("/api/headrace/v1/status"))[1]
+    return await toy(http), endpoint["problems"], status["problems"]
+
+
+@pytest.mark.parametrize(("changes", "doubt"), NOT_HERE)
+async def test_a_profile_that_does_not_hold_here_is_a_problem_of_what_is_sold_by_it(
+    http: Http, changes: dict[str, Any], doubt: str
+) -> None:
+    http.world.create("a", 1, 1)
+    model, problems, _ = await told(http)
+    assert (model["profile_doubts"], problems) == ([], [])
+    change(http, changes)
+    model, problems, of_server = await told(http)
+    assert model["profile_status"] == "provisional"
+    assert model["profile_doubts"][0].startswith(doubt)
+    assert any(doubt in problem and "`headrace profile toy`" in problem for problem in problems)
+    assert any(doubt in problem for problem in of_server)
+
+
+async def test_a_newer_profile_is_no_problem_of_what_was_sold_by_an_older_one(http: Http) -> None:
+    http.world.create("a", 1, 1)
+    change(http, {"id": "newer", **NOT_HERE[0][0]})
+    model, problems, _ = await told(http)
+    assert model["profile_doubts"] and not problems
+
+
+async def test_a_measurement_that_was_not_valid_is_told_of_the_model(http: Http) -> None:
+    change(http, {"problems": ("others used the cores",)})
+    assert (await toy(http))["profile_doubts"] == ["its measurement is not valid: others used the cores"]
