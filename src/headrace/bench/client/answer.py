@@ -53,7 +53,7 @@ class StreamAnswer(Answer):
     """A stream of events. Most of them differ from their neighbours in their text alone, so that the bytes around it,
     once known, tell that it is a token; only the others are decoded."""
 
-    __slots__ = ("_after", "_before", "_border", "_rest", "_text")
+    __slots__ = ("_after", "_before", "_begin", "_border", "_end", "_rest")
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,11 +62,12 @@ class StreamAnswer(Answer):
         self._after = b"\n\n"
         self._border = b"\n\n"
         """``_after`` and the end of the event."""
-        self._text = slice(0, 0)
+        self._begin = self._end = 0
+        """Of the text: bytes after the event's first, and (negative) from its end."""
 
     def feed(self, body: bytes, at: float) -> None:
         if not self._rest and body.startswith(self._before) and body.endswith(self._border):
-            text = body[self._text.start : -len(self._border)]
+            text = body[self._begin : self._end - 2]
             if text and b'"' not in text:
                 self.times.append(at)  # one event: nearly always so, where the reader keeps up with the server
                 return
@@ -76,13 +77,13 @@ class StreamAnswer(Answer):
             body = body.replace(b"\r\n", b"\n")
         events = body.split(b"\n\n")
         self._rest = events.pop()
-        before, after, text_at = self._before, self._after, self._text
+        before, after, begin, end = self._before, self._after, self._begin, self._end
         for event in events:
-            if event.startswith(before) and event.endswith(after) and (text := event[text_at]) and b'"' not in text:
+            if event.startswith(before) and event.endswith(after) and (text := event[begin:end]) and b'"' not in text:
                 self.times.append(at)
             else:
                 self._read(event, at)
-                before, after, text_at = self._before, self._after, self._text
+                before, after, begin, end = self._before, self._after, self._begin, self._end
         if len(self._rest) > LONGEST_EVENT:
             raise ProtocolError(f"an event of the stream does not end within {LONGEST_EVENT >> 20} MiB")
         if len(self.times) > MOST_EVENTS:
@@ -143,7 +144,7 @@ class StreamAnswer(Answer):
             begin, end = texts[0].span(1)
             self._before, self._after = event[:begin], event[end:]
             self._border = self._after + b"\n\n"
-            self._text = slice(begin, end - len(event))
+            self._begin, self._end = begin, end - len(event)
 
 
 def _data(event: bytes) -> bytes:

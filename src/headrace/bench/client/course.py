@@ -159,13 +159,13 @@ class ClosedCourse(Course):
         self._next_of_user(monotonic())
 
     def _start_users(self) -> None:
-        while self._next_user < len(self._starts_s):
-            begins = self._zero + self._starts_s[self._next_user]
-            if begins > monotonic():
-                self._timer.at(begins)
-                return
+        for begins_s in self._starts_s[self._next_user : self._next_user + _AT_ONCE]:
+            if self._zero + begins_s > monotonic():
+                break
             self._next_user += 1
-            self._next_of_user(begins)
+            self._next_of_user(self._zero + begins_s)
+        if self._next_user < len(self._starts_s) and not self._stopped:
+            self._timer.at(self._zero + self._starts_s[self._next_user])
 
     def _next_of_user(self, free: float) -> None:
         if self._stopped or (self._requests is not None and self._sent >= self._requests):
