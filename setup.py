@@ -1,7 +1,7 @@
-"""Only what pyproject.toml cannot say: the hot path can be compiled, which takes a third off what a request costs.
+"""Only what pyproject.toml cannot say: the hot path can be compiled, which halves what a request costs and more.
 
 ``HEADRACE_COMPILE=1`` asks for it, and needs mypy and a C compiler; without it everything runs as plain Python. The
-modules are the same ones, type-checked as they are compiled. Classes of msgspec stay in modules of their own, as mypyc
+modules are the same ones, type-checked as they are compiled. Structs of msgspec stay in modules of their own, as mypyc
 would lose their options.
 """
 
