@@ -37,9 +37,9 @@ class Scan:
             return 1
         best = self._best(tried)
         above = min((number for number in tried if number > best), default=None)
-        if above is None:
-            return None if best == self.most else min(2 * best, self.most)
-        if above - best > 1:
+        if above is None and best < self.most:
+            return min(2 * best, self.most)
+        if above is not None and above - best > 1:
             return (best + above) // 2
         below = max((number for number in tried if number < best), default=None)
         if self.slo is None and below is not None and best - below > 1:

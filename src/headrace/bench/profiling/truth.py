@@ -21,13 +21,17 @@ REQUESTS = (
     Shape(300, 300),
     Shape(900, 40),
     Shape(200, 100),
-    Shape(2048, 64),
+    Shape(2048, 96),
     Shape(512, 256),
     Shape(1500, 500),
     Shape(1200, 100, cached_tokens=1000),
     Shape(2000, 200, cached_tokens=1500),
 )
-"""None of them is fitted to; input is at most 32 times output."""
+"""None of them is fitted to; input is at most 24 times output."""
+
+STEEP = (Shape(2048, 64), Shape(1024, 16))
+"""With several in flight, such requests alone would keep a replica busy with prompts and leave it nothing to decode
+beside them: in a loop of nothing else they take longer than in any mix, and five smooth terms do not say both."""
 
 
 def drawn(draw: random.Random) -> tuple[IterationTime, int]:
@@ -59,6 +63,8 @@ class Errors:
     """Of the work weights, on the request that they are worst for."""
     worst: Shape
     """That request."""
+    steep: float
+    """Of the work weights, on the worse of ``STEEP``."""
     iteration: float
     """Of the iteration-time model, on the request that it is worst for."""
     chunk_in_interval: bool
@@ -77,13 +83,12 @@ def errors_of(
         )
 
     unit_s = seconds(truth, REFERENCE) / REFERENCE.tokens
-    work = {
-        shape: profile.weights.work(shape.new_tokens, shape.cached_tokens, shape.output_tokens)
-        * unit_s
-        / seconds(truth, shape)
-        - 1
-        for shape in requests
-    }
+
+    def work_error(shape: Shape) -> float:
+        work = profile.weights.work(shape.new_tokens, shape.cached_tokens, shape.output_tokens)
+        return work * unit_s / seconds(truth, shape) - 1
+
+    work = {shape: work_error(shape) for shape in requests}
     worst = max(requests, key=lambda shape: abs(work[shape]))
     merit = {number: true_chunk(truth, number) ** 2 / number for number in range(1, most_slots + 1)}
     chunk = true_chunk(truth, slots)
@@ -94,6 +99,7 @@ def errors_of(
         merit=1 - merit[slots] / max(merit.values()),
         work=work[worst],
         worst=worst,
+        steep=max(map(work_error, STEEP), key=abs),
         iteration=max((seconds(model, shape) / seconds(truth, shape) - 1 for shape in requests), key=abs),
         chunk_in_interval=profile.chunk_low <= chunk <= profile.chunk_high,
     )
