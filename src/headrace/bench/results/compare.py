@@ -126,13 +126,13 @@ def compare(a: tuple[Summary, Records], b: tuple[Summary, Records], *, seed: int
 
 
 def pairable(a: LoadSpec, b: LoadSpec) -> bool:
-    """Whether request i of both is the same request at the same time. The model's name, the path, what defeats a cache
-    and how much was sent may differ."""
+    """Whether request i of both is the same request at the same time. The model's name, the path, what defeats a cache,
+    how prose was fitted to the model's tokens and how much was sent may differ."""
     return _schedule(a) == _schedule(b)
 
 
 def _schedule(spec: LoadSpec) -> LoadSpec:
-    content = msgspec.structs.replace(spec.content, salt=0, path=None)
+    content = msgspec.structs.replace(spec.content, salt=0, path=None, prose=None)
     return msgspec.structs.replace(spec, model="", content=content, amount=type(spec.amount)())
 
 
@@ -205,17 +205,20 @@ def _grid(values: Floats) -> Floats:
 
 
 def _quantiles(values: Floats, grid: Floats, draws: Floats, level: float, blocks: int) -> Floats:
-    """The quantile in each resample: counts on the grid by block, added up as the blocks were drawn."""
+    """The quantile in each resample: the least value of the grid that ``level`` of what was drawn does not exceed, by
+    bisection in all resamples at once."""
     seen = ~np.isnan(values)
     places = _places(len(values), blocks)[seen]
     bins = np.searchsorted(grid, values[seen])
-    counts = np.bincount(places * len(grid) + bins, minlength=blocks * len(grid)).reshape(blocks, len(grid))
-    reached = np.cumsum(counts, axis=1, dtype=np.float64)
-    found = np.empty(len(draws))
-    for start in range(0, len(draws), 500):  # a few MB at a time
-        totals = draws[start : start + 500] @ reached
-        found[start : start + 500] = grid[(totals < level * totals[:, -1:] - 1e-9).sum(axis=1)]
-    return found
+    counts = np.bincount(bins * blocks + places, minlength=blocks * len(grid)).reshape(len(grid), blocks)
+    reached = np.cumsum(counts, axis=0, dtype=np.float64)  # by value, then block
+    wanted = level * (draws @ reached[-1]) - 1e-9
+    low, high = np.zeros(len(draws), np.int64), np.full(len(draws), len(grid) - 1)
+    for _ in range(len(grid).bit_length()):
+        middle = (low + high) // 2
+        enough = np.einsum("rb,rb->r", draws, reached[middle]) >= wanted
+        low, high = np.where(enough, low, np.minimum(middle + 1, high)), np.where(enough, middle, high)
+    return np.asarray(grid[high])
 
 
 def _throughput(a: _Run, b: _Run, draws_a: Floats, draws_b: Floats, blocks: int) -> list[_Figure]:

@@ -297,10 +297,10 @@ def _stolen(records: Records) -> Gate:
 def _enough(figures: Figures, slo: Slo | None) -> Gate:
     """With an SLO, so many that if all are good, its attainment holds with 95% confidence: n with q ** n <= 0.05."""
     name = "number of requests"
-    if not slo:
+    if not slo or not figures.counts.ok:
         count = figures.counts.ok
         seen = f"{count} complete answers, {FEWEST_ANSWERS} wanted at least"
-        return _judge(name, "amount", count, FEWEST_ANSWERS, "", seen, "measure more", at_least=True)
+        return _judge(name, "amount", count, FEWEST_ANSWERS, "", seen, "measure more, or look at why", at_least=True)
     strictest = max(figures.attainments, key=lambda attainment: attainment.criterion.attainment)
     needed = math.ceil(math.log(0.05) / math.log(strictest.criterion.attainment))
     quantile = f"p{strictest.criterion.attainment * 100:g}"
