@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.bench.client.answer import Answer, StreamAnswer, WholeAnswer
+from headrace.bench.client.chunks import whole_chunks
 from headrace.bench.client.records import TokensFrom
 from headrace.bench.client.tokens import tokens_of
+from headrace.wire.chunked import ChunkedDecoder
 
 
 def event(**fields: Any) -> bytes:
@@ -201,3 +203,33 @@ def test_a_whole_answer_is_one_event_at_its_end() -> None:
     answer.end(2.5)
     assert answer.times == [2.5] and answer.finished
     assert tokens_of(answer) == ([2], TokensFrom.SPREAD)
+
+
+def chunks(*parts: bytes) -> bytes:
+    return b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts)
+
+
+@given(parts=st.lists(st.binary(min_size=1, max_size=40) | st.sampled_from([b"\r\n", b"2\r\nab", b"\n\n"]), min_size=1))
+def test_chunks_that_are_taken_apart_at_once_are_what_the_decoder_makes_of_them(parts: list[bytes]) -> None:
+    data = chunks(*parts)
+    body, _ = ChunkedDecoder().feed(data)
+    assert whole_chunks(data) in (body, None)  # and it remembers the sizes
+    if not any(b"\r" in part or b"\n" in part for part in parts):
+        assert whole_chunks(data) == body
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"3\r\nabcd\r\n",
+        b"3\r\nabc\r\n0\r\n\r\n",
+        b"3\r\nabc\r\n3\r\nab",
+        b"3\r\nabc\r\n3\r\n",
+        b"-3\r\nabc\r\n",
+        b"\r\n",
+    ],
+)
+def test_what_is_not_nothing_but_whole_chunks_is_left_to_the_decoder(data: bytes) -> None:
+    whole_chunks(chunks(b"abc"))
+    assert whole_chunks(chunks(b"abc")) == b"abc"
+    assert whole_chunks(data) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import resource
 import socket
 from pathlib import Path
@@ -28,6 +29,7 @@ from misbehaving import (
 )
 
 from headrace.bench.client.records import Outcome, Records
+from headrace.bench.client.sender import why_not_connected
 from headrace.bench.workload.spec import Amount, Content
 
 NOT_JSON = "an event of the stream is not JSON as the API has it"
@@ -154,6 +156,13 @@ def test_a_refused_connection_is_told_as_such_and_not_tried_at_full_speed(tmp_pa
     assert set(records.requests["outcome"]) <= {Outcome.FAILED, Outcome.UNFINISHED}
     assert records.errors == (f"no connection to 127.0.0.1:{port}: Connection refused",)
     assert 2 <= len(records.requests) <= 5
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(errno.EMFILE, "raise the limit"), (errno.EADDRNOTAVAIL, "no port left to connect from")]
+)
+def test_a_connection_that_this_machine_does_not_allow_is_no_fault_of_the_server(number: int, words: str) -> None:
+    assert words in why_not_connected(OSError(number, "in the words of the system"))
 
 
 def test_a_server_that_speaks_no_tls_is_told_as_such(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, cast
 
 from headrace.bench.client.answer import LONGEST_ERROR_BODY, Answer, StreamAnswer, WholeAnswer
+from headrace.bench.client.chunks import whole_chunks
 from headrace.bench.client.flight import Flight
 from headrace.bench.client.head import Head, read_head
 from headrace.wire.chunked import ChunkedDecoder
@@ -200,7 +201,9 @@ class Connection(asyncio.Protocol):
         over, clean = self._left == 0, not pieces
         for at, piece in zip(times, pieces, strict=True):
             if chunked is not None:
-                body, _ = chunked.feed(piece)
+                body = whole_chunks(piece) if chunked.at_border else None
+                if body is None:
+                    body, _ = chunked.feed(piece)
                 over, clean = chunked.complete, not chunked.surplus
             elif self._left >= 0:
                 body, clean = piece[: self._left], len(piece) <= self._left

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ssl
 from collections.abc import Callable, Sequence
 from time import monotonic
@@ -125,7 +126,7 @@ class Sender:
         except TimeoutError:
             fault = f"no connection to {self._origin.authority} within {self._connect_timeout_s:g} s"
         except OSError as error:
-            fault = f"no connection to {self._origin.authority}: {_words(error)}"
+            fault = f"no connection to {self._origin.authority}: {why_not_connected(error)}"
         else:
             self._aloft[flight] = connection
             connection.send(flight)
@@ -183,9 +184,14 @@ def _wait_s(flight: Flight) -> float:
     return min(LONGEST_WAIT_S, _FIRST_WAIT_S * 2**flight.retries if told is None else told)
 
 
-def _words(error: OSError) -> str:
+def why_not_connected(error: OSError) -> str:
+    """In words; where it is this machine's fault and not the server's, with what to do."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted ({error.verify_message})"
     if isinstance(error, ssl.SSLError):
         return f"TLS failed ({error.reason or error})"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "this process may open no more files, and connections are files; raise the limit (ulimit -n)"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "this machine has no port left to connect from; put on less load, or let the server keep connections"
     return error.strerror or str(error)
