@@ -103,7 +103,7 @@ def _point(one: Told, targets: Sequence[float], among: Sequence[Told]) -> Point:
         attainment=result.counts[worst].share,
         interval=share_bounds(good, good + bad, 0.025),
         n=result.n,
-        design_effect=data.design_effect,
+        design_effect=float(data.design_effect[row]),
         drift=result.drift,
         verdict=verdict([one], targets, among=pool, alpha=ALPHA),
         invalid=result.invalid,

@@ -50,12 +50,12 @@ def plan(
     is likely to pass in the end.
     """
     low, high = min(found.quantile(0.025), highest), found.quantile(0.975)
-    effects = [common_effect(told, criterion, target) for criterion, target in enumerate(targets)]
 
     def needed(rate: float) -> float:
         independent = max(
-            effect * requests_to_show(found.attainment(rate, criterion), target, spent(look) / len(targets), POWER)
-            for criterion, (target, effect) in enumerate(zip(targets, effects, strict=True))
+            common_effect(told, criterion, target, rate=rate)
+            * requests_to_show(found.attainment(rate, criterion), target, spent(look) / len(targets), POWER)
+            for criterion, target in enumerate(targets)
         )
         return MARGIN * independent / (1 - WARM_UP_SHARE)
 

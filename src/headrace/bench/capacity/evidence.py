@@ -20,6 +20,9 @@ USUAL_EFFECT = 1.5
 USUAL_WEIGHT = 5.0
 """Bad requests that this is worth."""
 
+LIGHT = 0.85
+"""Of the lowest rate that missed the target: load that is light."""
+
 Told = tuple[Probe, Result]
 
 
@@ -30,7 +33,7 @@ class Evidence:
     rate: NDArray[np.float64]
     good: NDArray[np.float64]
     bad: NDArray[np.float64]
-    design_effect: float
+    design_effect: NDArray[np.float64]
 
 
 def usable(told: Iterable[Told]) -> list[Told]:
@@ -43,29 +46,43 @@ def usable(told: Iterable[Told]) -> list[Told]:
 
 
 def evidence(told: Sequence[Told], criterion: int, target: float) -> Evidence:
-    """Of ``usable`` probes, all with one design effect: a lucky run looks both better and less correlated than an
-    unlucky one, and would weigh more if each were divided by its own."""
+    """Of ``usable`` probes, those near the capacity all with one design effect: a lucky run looks both better and less
+    correlated than an unlucky one, and would weigh more if each were divided by its own."""
     counts = [result.counts[criterion] for _, result in told]
     n = np.array([each.n for each in counts], dtype=float)
     good = np.array([each.good for each in counts], dtype=float)
-    effect = common_effect(told, criterion, target)
     rate = np.array([probe.rate for probe, _ in told], dtype=float)
+    edge = _light(told, criterion, target)
+    near = common_effect(told, criterion, target)
+    effect = np.where(rate <= edge, common_effect(told, criterion, target, rate=edge), near)
     return Evidence(rate, good / effect, (n - good) / effect, effect)
 
 
-def common_effect(told: Sequence[Told], criterion: int, target: float) -> float:
-    """Design effect near the capacity: of all probes there, weighted by their bad requests, since only those tell.
+def common_effect(told: Sequence[Told], criterion: int, target: float, *, rate: float | None = None) -> float:
+    """Design effect at ``rate``, by default near the capacity: of all probes in the same light or heavy load, weighted
+    by their bad requests, since only those tell.
 
     Probes far below the target take no part in it: their requests are bad in one long run.
     """
+    edge = _light(told, criterion, target)
+    light = rate is not None and rate <= edge
     weights, sum_of = USUAL_WEIGHT, USUAL_WEIGHT * USUAL_EFFECT
-    for _, result in told:
+    for probe, result in told:
         counts = result.counts[criterion]
-        if counts.share > target - 3 * (1 - target):
+        if (probe.rate is not None and probe.rate <= edge) is light and counts.share > target - 3 * (1 - target):
             weight = counts.n * counts.share * (1 - counts.share)
             weights += weight
             sum_of += weight * counts.design_effect
     return max(sum_of / weights, 1.0)
+
+
+def _light(told: Sequence[Told], criterion: int, target: float) -> float:
+    """Rates up to here are light load: well below all that have missed the target, by chance or not. Busy periods are
+    short there. (By rate, not by outcome: see ``evidence``.)"""
+    missed = [
+        probe.rate for probe, result in told if probe.rate is not None and result.counts[criterion].share < target
+    ]
+    return LIGHT * min(missed, default=0.0)
 
 
 def verdict(told: Sequence[Told], targets: Sequence[float], *, among: Sequence[Told], alpha: float = ALPHA) -> Verdict:

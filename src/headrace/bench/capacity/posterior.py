@@ -2,8 +2,9 @@
 
 Attainment is taken to fall with the rate, and its logit to be about linear in log rate near the capacity, with one
 unknown slope below and another above (a queue declines slowly and then collapses). Each probe may lie off that line by
-a factor of two in slope, so that a probe far from the capacity says on which side it is and little more: the shape of
-the curve out there is nobody's to assume. What does not fit even so widens everything (``overdispersion``).
+a factor of about two in slope, or be nowhere near it: a probe far from the capacity says on which side it is and little
+more, since the shape of the curve out there is nobody's to assume. What does not fit even so widens everything
+(``overdispersion``).
 """
 
 from __future__ import annotations
@@ -20,13 +21,17 @@ from headrace.bench.capacity.evidence import Evidence, Told, drifts, evidence
 
 Array = NDArray[np.float64]
 
-SLOPES = 2.0 ** np.arange(0, 9.1, 0.5)
-"""Fall of the logit of attainment per unit of log rate: from a doubling of the load that hardly shows, to a cliff."""
+SLOPES = 2.0 ** np.concatenate(([-6.0, -4.0, -2.0, -1.0], np.arange(0, 9.1, 0.5)))
+"""Fall of the logit of attainment per unit of log rate: from flat, where the capacity cannot be told, to a cliff."""
 SLOPE_SD = 0.4
 """Of the logarithm of the factor by which the slope towards one probe may differ."""
+ASTRAY = 0.1
+"""Prior probability that a probe is not near the line at all, and tells only on which side of the capacity it is."""
 STEP = 0.1
 DEPTHS = np.arange(math.log(1e-4), math.log(1e3), STEP)
 """Logarithms of the distance from the target in logit: slope times distance in log rate."""
+ANY_DEPTH = (math.log(0.02) < DEPTHS) & (math.log(20.0) > DEPTHS)
+"""Where a probe that is astray may be."""
 BLUR = np.exp(-0.5 * (np.arange(-12, 13) * STEP / SLOPE_SD) ** 2)
 COARSE = 120
 FINE = 150
@@ -137,8 +142,9 @@ def _by_depth(good: float, bad: float, target: float, side: int) -> Array:
     # good log p + bad log(1 - p), with log(1 - p) = log p - logit.
     log_likelihood = (good + bad) * (np.minimum(logit, 0.0) - np.log1p(np.exp(-np.abs(logit)))) - bad * logit
     best = log_likelihood.max()
-    padded = np.pad(np.exp(log_likelihood - best), len(BLUR) // 2, mode="edge")
-    return np.asarray(best + np.log(np.convolve(padded, BLUR / BLUR.sum(), mode="valid") + 1e-300))
+    likelihood = np.exp(log_likelihood - best)
+    near = np.convolve(np.pad(likelihood, len(BLUR) // 2, mode="edge"), BLUR / BLUR.sum(), mode="valid")
+    return np.asarray(best + np.log((1 - ASTRAY) * near + ASTRAY * likelihood[ANY_DEPTH].mean() + 1e-300))
 
 
 def _stable(grid: Array, rate: Array, share: Array, error: Array) -> Array:

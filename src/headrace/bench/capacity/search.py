@@ -22,7 +22,7 @@ from headrace.bench.slo import Criterion
 
 BRACKET_STEPS = (1.5, 1.5, 2.0, 3.0)
 """Factors between rates while all probes agree."""
-REACH = 512.0
+REACH = 128.0
 """The capacity is looked for within this factor of where the scout points."""
 TIME_SHARE: dict[Phase, float] = {"floor": 0.04, "scout": 0.03, "bracket": 0.08, "refine": 0.15, "confirm": 0.3}
 """Of the budget, that one probe may take."""
@@ -139,7 +139,7 @@ class Search:
             self._start = min(scout.start_rate(self.told, self._targets), self._most_rate)
         elif result.invalid:
             return self._answer("client")
-        if self._confirming is not None:
+        if last.phase == "confirm":
             self._judge()
             if self._confirmed is not None:
                 return self._answer(self._kind())
@@ -227,7 +227,7 @@ class Search:
         verdicts = []
         among = usable([*self.told, (probe, result)])
         for criterion, (counts, target) in enumerate(zip(result.counts, self._targets, strict=True)):
-            effect = max(common_effect(among, criterion, target), 2.0) if probe.rate is not None else 1.0
+            effect = max(common_effect(among, criterion, target, rate=probe.rate), 2.0) if probe.rate else 1.0
             verdicts.append(sequential_verdict(counts.good / effect, counts.n / effect, target, ERROR[probe.phase]))
         if "FAIL" in verdicts:
             return "FAIL"
