@@ -62,18 +62,23 @@ class _Sequence:
     """Tokens in its KV cache."""
 
 
-def replica_seconds(model: IterationTime, *, in_flight: int, new: int, out: int, cached: int = 0) -> float:
+def replica_seconds(
+    model: IterationTime, *, in_flight: int, new: int, out: int, cached: int = 0, client_waits: bool = False
+) -> float:
     """Seconds of replica time per request of one shape, with ``in_flight`` of them always there (closed loop).
 
     Exact: the loop of equal requests is deterministic, so its state comes back, and what lies between is the answer.
+    ``client_waits``: the next request comes from a client that has read the answer, when the next iteration has begun
+    without it, unless the replica is idle; otherwise it is there at once.
     Raises ValueError where a request has no new token or no answer, or nothing is in flight.
     """
     _check(in_flight, new, out, cached)
     batch = [_Sequence(new, out, cached) for _ in range(in_flight)]
+    coming: list[_Sequence] = []
     seen: dict[tuple[tuple[int, int], ...], tuple[float, int]] = {}
     elapsed, finished = 0.0, 0
     while True:
-        state = tuple((sequence.prompt_left, sequence.answer_left) for sequence in batch)
+        state = (*((sequence.prompt_left, sequence.answer_left) for sequence in batch), (len(coming), 0))
         if state in seen:
             then, finished_then = seen[state]
             return (elapsed - then) / (finished - finished_then)
@@ -82,7 +87,9 @@ def replica_seconds(model: IterationTime, *, in_flight: int, new: int, out: int,
         running = [sequence for sequence in batch if sequence.answer_left]
         done = len(batch) - len(running)
         finished += done
-        batch = running + [_Sequence(new, out, cached) for _ in range(done)]
+        batch, coming = running + coming, [_Sequence(new, out, cached) for _ in range(done)]
+        if not client_waits or not batch:
+            batch, coming = batch + coming, []
 
 
 def completions(

@@ -63,8 +63,11 @@ class Block:
 
 
 def sized(case: Case, expected_s: float, turns: int = OVERLAPPING_TURNS) -> Block:
-    """A block of about ``BLOCK_S`` for requests of ``expected_s`` replica seconds; ``turns`` where they overlap."""
+    """A block of about ``BLOCK_S`` for requests of ``expected_s`` replica seconds; ``turns`` where long ones overlap.
+    Short ones cost little and lose more at the ends of a window, so they always get ``OVERLAPPING_TURNS``."""
     many = case.in_flight
+    if 2 * case.shape.tokens < REFERENCE.tokens:
+        turns = OVERLAPPING_TURNS
     enough = min(MOST_TURNS, max(1, math.ceil(BLOCK_S / (expected_s * many)))) if expected_s < math.inf else 1
     if case.shape.cached_tokens:
         enough = max(enough, OVERLAPPING_TURNS)  # filling the cache takes far longer than a request that finds it

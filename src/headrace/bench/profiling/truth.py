@@ -79,7 +79,12 @@ def errors_of(
 
     def seconds(model: IterationTime, shape: Shape) -> float:
         return replica_seconds(
-            model, in_flight=slots, new=shape.new_tokens, out=shape.output_tokens, cached=shape.cached_tokens
+            model,
+            in_flight=slots,
+            new=shape.new_tokens,
+            out=shape.output_tokens,
+            cached=shape.cached_tokens,
+            client_waits=True,
         )
 
     unit_s = seconds(truth, REFERENCE) / REFERENCE.tokens
@@ -91,7 +96,7 @@ def errors_of(
     work = {shape: work_error(shape) for shape in requests}
     worst = max(requests, key=lambda shape: abs(work[shape]))
     merit = {number: true_chunk(truth, number) ** 2 / number for number in range(1, most_slots + 1)}
-    chunk = true_chunk(truth, slots)
+    chunk = REFERENCE.tokens / seconds(truth, REFERENCE)
     assert profile.iteration is not None
     model = profile.iteration
     return Errors(
