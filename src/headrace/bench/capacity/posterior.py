@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +34,8 @@ DEPTHS = np.arange(math.log(1e-4), math.log(1e3), STEP)
 ANY_DEPTH = (math.log(0.02) < DEPTHS) & (math.log(20.0) > DEPTHS)
 """Where a probe that is astray may be."""
 BLUR = np.exp(-0.5 * (np.arange(-12, 13) * STEP / SLOPE_SD) ** 2)
-COARSE = 120
-FINE = 150
+COARSE = 100
+FINE = 120
 NEGLIGIBLE = 1e-4
 """Mass on either side that the fine part of the grid may leave to the coarse part."""
 BACKLOG_FIRST = 0.1
@@ -43,20 +44,32 @@ PRIOR_WEIGHT = 3.0
 """Probes' worth of belief that the model fits."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Curve:
     """Belief about one criterion: log weights over capacity and slope on either side, capacity first."""
 
     target: float
+    width: Array
+    """Of each grid point's cell."""
     below: Array
     above: Array
 
-    @property
-    def log_density(self) -> Array:
-        return _log_sum(self.below) + _log_sum(self.above)
+    @cached_property
+    def mass(self) -> Array:
+        """Probability of each cell."""
+        log_density = _log_sum(self.below) + _log_sum(self.above)
+        mass = np.exp(log_density - log_density.max()) * self.width
+        return np.asarray(mass / mass.sum())
+
+    @cached_property
+    def slopes(self) -> tuple[Array, Array]:
+        """Probability of each slope below and above the capacity, given the cell."""
+        sides = (np.exp(side - side.max(axis=1, keepdims=True)) for side in (self.below, self.above))
+        below, above = (side / side.sum(axis=1, keepdims=True) for side in sides)
+        return below, above
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Posterior:
     grid: Array
     """Of log capacity."""
@@ -68,12 +81,12 @@ class Posterior:
     overdispersion: float
     """By how much more the probes scatter about the model than their counts explain; at least 1."""
 
-    @property
+    @cached_property
     def cdf(self) -> Array:
         """Of the capacity where all criteria hold, at the upper ends of cells."""
         above = self.stable.copy()
         for curve in self.curves:
-            above *= 1 - np.cumsum(_mass(curve.log_density, self.width))
+            above *= 1 - np.cumsum(curve.mass)
         return 1 - np.clip(above, 0.0, 1.0)
 
     def quantile(self, share: float) -> float:
@@ -87,14 +100,12 @@ class Posterior:
 
     def attainment(self, rate: float, criterion: int) -> float:
         """Expected at ``rate``."""
-        curve = self.curves[criterion]
-        mass = _mass(curve.log_density, self.width)
-        x = math.log(rate)
-        side = np.where((self.grid >= x)[:, None], curve.below, curve.above)
-        weight = np.exp(side - side.max(axis=1, keepdims=True))
-        weight /= weight.sum(axis=1, keepdims=True)
-        logit = _logit(curve.target) + SLOPES * (self.grid - x)[:, None]
-        return float(mass @ (weight * expit(logit)).sum(axis=1))
+        curve, x = self.curves[criterion], math.log(rate)
+        # Most cells are out of the question.
+        some = curve.mass > 1e-6
+        slope = np.where((self.grid[some] >= x)[:, None], curve.slopes[0][some], curve.slopes[1][some])
+        logit = _logit(curve.target) + SLOPES * (self.grid[some] - x)[:, None]
+        return float(curve.mass[some] @ (slope * expit(logit)).sum(axis=1) / curve.mass[some].sum())
 
 
 def posterior(told: Sequence[Told], targets: Sequence[float], lowest: float, highest: float) -> Posterior:
@@ -122,7 +133,7 @@ def _on_grid(
 def _curve(grid: Array, data: Evidence, target: float, excess: float) -> Curve:
     if not len(data.rate):
         nothing = np.zeros((len(grid), len(SLOPES)))
-        return Curve(target, nothing, nothing)
+        return Curve(target, np.gradient(grid), nothing, nothing)
     below = np.zeros((len(grid), len(SLOPES)))
     above = np.zeros_like(below)
     slopes = np.log(SLOPES)
@@ -132,7 +143,7 @@ def _curve(grid: Array, data: Evidence, target: float, excess: float) -> Curve:
         place = np.clip(((depth - DEPTHS[0]) / STEP + 0.5).astype(np.intp), 0, len(DEPTHS) - 1)
         above[:under] += _by_depth(good, bad, target, -1)[place[:under]]
         below[under:] += _by_depth(good, bad, target, 1)[place[under:]]
-    return Curve(target, below, above)
+    return Curve(target, np.gradient(grid), below, above)
 
 
 def _by_depth(good: float, bad: float, target: float, side: int) -> Array:
@@ -185,8 +196,3 @@ def _logit(share: float) -> float:
 def _log_sum(log_weights: Array) -> Array:
     best = log_weights.max(axis=1)
     return np.asarray(best + np.log(np.exp(log_weights - best[:, None]).sum(axis=1)))
-
-
-def _mass(log_density: Array, width: Array) -> Array:
-    mass = np.exp(log_density - log_density.max()) * width
-    return np.asarray(mass / mass.sum())
