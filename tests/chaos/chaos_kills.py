@@ -82,28 +82,37 @@ class Killer:
 
     def kill(self, target: Target, aim: Phase | None) -> Kill:
         time.sleep(self._draw.uniform(0, LONGEST_PAUSE_S))
-        child = self._choose(target)
         deadline = time.monotonic() + AIM_S
+        child = self._choose(target)
         while True:
-            with _victim(child) as victim:
-                if victim is None:  # it died on its own account
-                    child = self._choose(target)
+            try:
+                with _victim(child) as victim:
+                    if victim is not None and (killed := self._try(target, aim, child, victim, deadline)):
+                        return killed
+                if victim is not None:
+                    time.sleep(self._draw.uniform(0.005, 0.05))
                     continue
-                if aim is Phase.IN_INGEST:
-                    self._await_transaction(victim, deadline)
-                victim.stop()
-                at = time.monotonic()
-                found = self._look(target, child, victim)
-                if aim is Phase.BEFORE_SETTLE:
-                    self._hold(target, child, victim, found)
-                writing = target is Target.CONTROLLER and victim.writes_to(self._ledger.shared_memory_inode)
-                wanted = aim is None or (found[aim] and (writing or aim is not Phase.IN_INGEST))
-                if wanted or time.monotonic() > deadline:
-                    victim.kill()
-                    counts = {phase: len(requests) for phase, requests in found.items()}
-                    return Kill(target, aim, at, time.monotonic(), child, counts, writing)
-                victim.go_on()
-            time.sleep(self._draw.uniform(0.005, 0.05))
+            except ProcessLookupError:
+                pass
+            child = self._choose(target)  # it died on its own account: a replica that was replaced, say
+
+    def _try(self, target: Target, aim: Phase | None, child: Child, victim: Victim, deadline: float) -> Kill | None:
+        """None where no request was in the phase that is wanted. Raises ProcessLookupError."""
+        if aim is Phase.IN_INGEST:
+            self._await_transaction(victim, deadline)
+        victim.stop()
+        at = time.monotonic()
+        found = self._look(target, child, victim)
+        if aim is Phase.BEFORE_SETTLE:
+            self._hold(target, child, victim, found)
+        writing = target is Target.CONTROLLER and victim.writes_to(self._ledger.shared_memory_inode)
+        wanted = aim is None or (found[aim] and (writing or aim is not Phase.IN_INGEST))
+        if not wanted and time.monotonic() <= deadline:
+            victim.go_on()
+            return None
+        victim.kill()
+        counts = {phase: len(requests) for phase, requests in found.items()}
+        return Kill(target, aim, at, time.monotonic(), child, counts, writing)
 
     def _choose(self, target: Target) -> Child:
         deadline = time.monotonic() + 60
