@@ -68,10 +68,10 @@ class CapacityRun:
         from headrace.bench.capacity.live import LiveSearch  # noqa: PLC0415
         from headrace.bench.preparation import prepare  # noqa: PLC0415
         from headrace.cli.capacity_view import live_progress  # noqa: PLC0415
-        from headrace.cli.stopping import stop_on_signal  # noqa: PLC0415
+        from headrace.cli.stopping import stop_on_signal, unless_stopped  # noqa: PLC0415
 
         with live_progress(quiet=quiet or not sys.stderr.isatty()) as live, stop_on_signal() as stop:
-            spec = await prepare(spec, self._target.tls, live.say)
+            spec = await unless_stopped(stop, prepare(spec, self._target.tls, live.say))
             search = LiveSearch(
                 self._search,
                 spec,

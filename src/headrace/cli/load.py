@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from headrace.cli import load_options as given
 from headrace.cli import load_words
 from headrace.cli.load_compare import compare
+from headrace.cli.load_outputs import Outputs
 from headrace.cli.load_runs import LoadRuns
 from headrace.cli.load_shape import Shape
 from headrace.cli.load_target import find_target
@@ -28,6 +29,11 @@ class _LoadGroup(TyperGroup):
         return super().parse_args(ctx, args)
 
 
+NO_LENGTH = (
+    "requests of the dataset do not say how long their answers are to be, so the server's own limit holds; "
+    "--output-tokens N gives one"
+)
+
 app = typer.Typer(cls=_LoadGroup, rich_markup_mode=None, add_completion=False)
 app.command("compare")(compare)
 
@@ -40,7 +46,12 @@ def load(
         str | None,
         typer.Option("--users", "-u", metavar="N[,N..]", help="Closed loop: users who each wait for their answer."),
     ] = None,
-    ramp: Annotated[float, typer.Option("--ramp", help="Seconds over which the users start.")] = 0.0,
+    ramp: Annotated[
+        float,
+        typer.Option(
+            "--ramp", metavar="TIME", parser=load_words.time_parser("--ramp", least=0), help="Over which users start."
+        ),
+    ] = 0.0,
     rate: Annotated[
         str | None, typer.Option("--rate", metavar="R[,R..]", help="Open loop: a rate in reference tokens/s.")
     ] = None,
@@ -65,7 +76,7 @@ def load(
         str | None,
         typer.Option("--stages", metavar="S@R[..R],..", help="Open loop in stages, such as 60@1,30@1..4 (requests/s)."),
     ] = None,
-    requests: Annotated[int | None, typer.Option("--requests", "-n", help="Send this many.")] = None,
+    requests: Annotated[int | None, typer.Option("--requests", "-n", min=1, help="Send this many.")] = None,
     duration: Annotated[
         str | None,
         typer.Option(
@@ -97,8 +108,9 @@ def load(
         float,
         typer.Option(
             "--calibration",
-            metavar="SECONDS",
-            help="Of the same load on a server that answers at once, before and after: what the client itself adds.",
+            metavar="TIME",
+            parser=load_words.time_parser("--calibration", least=0),
+            help="Of the same load on a server that answers at once, before and after: what the client adds. 0: none.",
         ),
     ] = 2.0,
     out: Annotated[
@@ -127,6 +139,8 @@ def load(
     helps; or they come from a file. Nothing is retried. Ctrl-C prints what was measured until then. Where a figure
     would say more about this client than about the server, it says INVALID and why, and exits with 3.
     """
+    import numpy as np  # noqa: PLC0415
+
     from headrace.bench import slo as objectives  # noqa: PLC0415
     from headrace.bench.workload.source import open_workload, too_long  # noqa: PLC0415
     from headrace.bench.workload.spec import Amount, ClosedLoop  # noqa: PLC0415
@@ -155,6 +169,8 @@ def load(
     draft = given.load_spec(where, options, ClosedLoop(users=1), Amount(requests=1), seed)
     workload = open_workload(draft)
     notes = [*workload.findings]
+    if dataset is not None and np.isnan(workload.lengths[:, 1]).any():
+        notes.append(NO_LENGTH)
     if where.terms.context is not None and (said := too_long(workload, where.terms.context)) is not None:
         notes.append(said)
     specs = [
@@ -163,5 +179,4 @@ def load(
         )
         for level in how.levels(where, workload)
     ]
-    runner = LoadRuns(where, objective, calibration, notes, json_output=json_output, out=out, csv=csv, html=html)
-    runner.run(specs)
+    LoadRuns(where, objective, calibration, notes, Outputs(out, csv, html), json_output=json_output).run(specs)

@@ -79,13 +79,23 @@ SloOption = Annotated[
         "mlperf:llama3.1-8b. Timed from when a request was due.",
     ),
 ]
-SeedOption = Annotated[int, typer.Option("--seed", help="The same seed sends the same requests at the same times.")]
-TimeoutOption = Annotated[float, typer.Option("--timeout", help="Seconds that an answer may take.")]
+SeedOption = Annotated[
+    int, typer.Option("--seed", min=0, help="The same seed sends the same requests at the same times.")
+]
+TimeoutOption = Annotated[
+    float,
+    typer.Option(
+        "--timeout",
+        metavar="TIME",
+        parser=load_words.time_parser("--timeout"),
+        help="That an answer may take, such as 90s or 10m.",
+    ),
+]
 ProcessesOption = Annotated[
-    int | None, typer.Option("--processes", help="Of the client. Default: one for every two cores, at most 8.")
+    int | None, typer.Option("--processes", min=1, help="Of the client. Default: one for every two cores, at most 8.")
 ]
 RetriesOption = Annotated[
-    int, typer.Option("--retries", help="How often a request that was turned away (429, 503) is sent again.")
+    int, typer.Option("--retries", min=0, help="How often a request that was turned away (429, 503) is sent again.")
 ]
 
 

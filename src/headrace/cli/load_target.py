@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from headrace.cli.connection import ApiError, Connection, ServerGone, connect, path_part
 from headrace.cli.errors import CommandError, UsageError
@@ -25,8 +25,11 @@ def find_target(word: str, *, model: str | None, url: str | None, key: str | Non
     """
     if "://" in word:
         if url is not None:
-            raise UsageError(f"{word} is a URL already; leave --url out")
-        return _of_url(word, model, key, data_dir)
+            raise UsageError("the target is a URL already; leave --url out")
+        try:
+            return _of_url(word, model, key, data_dir)
+        except ServerGone as error:
+            raise CommandError(f"no load can be put on {word}: {_why(error)}") from None
     if model is not None:
         raise UsageError(f"--model goes with a URL; {word!r} is the name of an endpoint")
     server = connect(url, key, data_dir)
@@ -34,9 +37,7 @@ def find_target(word: str, *, model: str | None, url: str | None, key: str | Non
 
 
 def _of_url(word: str, model: str | None, key: str | None, data_dir: Path | None) -> Target:
-    parts = urlsplit(word)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"{word!r} is not the URL of a server; expected such as http://127.0.0.1:8000/v1")
+    parts = _parts(word)
     origin = f"{parts.scheme}://{parts.netloc}"
     invocations = INVOCATIONS.fullmatch(parts.path)
     if invocations:
@@ -54,6 +55,28 @@ def _of_url(word: str, model: str | None, key: str | None, data_dir: Path | None
         model = _only_model(server)
     terms = _headrace_terms(server, model)
     return _target("openai" if terms.weights is None else "headrace", server, model, terms=terms)
+
+
+def _why(gone: ServerGone) -> str:
+    """Without the advice to start a server of one's own."""
+    return str(gone).partition(";")[0]
+
+
+def _parts(word: str) -> SplitResult:
+    """Raises UsageError, which repeats no password."""
+    expected = "expected such as http://127.0.0.1:8000/v1"
+    try:
+        parts = urlsplit(word)
+        port = parts.port
+    except ValueError as error:
+        raise UsageError(f"{word!r} is not the URL of a server ({error}); {expected}") from None
+    if parts.username is not None:
+        raise UsageError(f"a URL with a name or password in it is not taken; {expected}, and the key by --api-key")
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        raise UsageError(f"{word!r} is not the URL of a server; {expected}")
+    if parts.query or parts.fragment:
+        raise UsageError(f"{word!r} has a query or fragment, which no request would carry; {expected}")
+    return parts
 
 
 def _target(kind: Any, server: Connection, model: str, *, terms: Terms, path: str | None = None) -> Target:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from headrace.cli.output import console, number, print_json, print_table
+from headrace.cli.output import console, number, print_table
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -83,10 +83,37 @@ def print_note(words: str) -> None:
     console(stderr=True).print(f"note: {words}", markup=False, highlight=False)
 
 
-def print_json_summary(summary: Summary) -> None:
+def json_summary(summary: Summary) -> dict[str, Any]:
     import msgspec  # noqa: PLC0415
 
-    print_json({"valid": summary.valid, "reasons": summary.reasons, **msgspec.to_builtins(summary)})
+    return {"valid": summary.valid, "reasons": summary.reasons, **msgspec.to_builtins(summary)}
+
+
+def print_levels(summaries: Sequence[Summary]) -> None:
+    """All levels of a sweep, one a row."""
+    print_table(
+        ["load", ">requests/s", ">tokens/s (in + out)", ">TTFT p50", ">p99", ">TPOT p50", ">p99", ">good", ""],
+        [_level(summary) for summary in summaries],
+        title="all levels; TTFT from when due, and seconds",
+    )
+
+
+def _level(summary: Summary) -> list[str]:
+    figures = summary.headline
+    latencies = [
+        number(None if found is None else found.at(level), 3)
+        for found in (figures.latencies.ttft_scheduled, figures.latencies.tpot)
+        for level in (0.5, 0.99)
+    ]
+    shares = [attainment.share for attainment in figures.attainments if attainment.share is not None]
+    return [
+        describe(summary.spec.arrivals),
+        number(figures.completed_per_s, 3),
+        number(figures.tokens_per_s.input_and_output, 1),
+        *latencies,
+        f"{min(shares):.2%}" if shares else "-",
+        "" if summary.valid else "INVALID",
+    ]
 
 
 def print_summary(summary: Summary) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any, cast, get_args
 
 from headrace.bench.workload.spec import (
@@ -21,6 +22,8 @@ from headrace.bench.workload.spec import (
 )
 from headrace.cli.errors import UsageError
 
+LONGEST_S = 30 * 24 * 3600.0
+"""Of any time on the command line; above it stands a slip of the finger."""
 LENGTHS_HELP = "N, A..B (uniform), normal:MEAN,SD or lognormal:MEDIAN,SIGMA"
 
 
@@ -80,7 +83,7 @@ def stages(words: str) -> Stages:
     """``60@2,30@2..8,60@8``: seconds at a rate, or from one rate to another, in requests/s."""
     found = []
     for part in words.split(","):
-        match = re.fullmatch(r"([\d.]+)@([\d.]+)(?:\.\.([\d.]+))?", part.strip())
+        match = re.fullmatch(r"(\d*\.?\d+)@(\d*\.?\d+)(?:\.\.(\d*\.?\d+))?", part.strip())
         try:
             seconds, low, high = (float(one or match[2]) for one in match.groups()) if match else (0.0, 0.0, 0.0)
         except ValueError:
@@ -121,13 +124,15 @@ def fields(given: list[str]) -> dict[str, Any]:
     return found
 
 
-def seconds(option: str, words: str) -> float:
-    """``90``, ``90s``, ``20m`` or ``1h``."""
-    match = re.fullmatch(r"([\d.]+)\s*(ms|s|m|min|h)?", words.strip())
-    try:
-        value = float(match[1]) * {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600}[match[2] or "s"] if match else 0
-    except ValueError:
-        value = 0
-    if value <= 0:
+def seconds(option: str, words: str, *, least: float | None = None) -> float:
+    """``90``, ``90s``, ``20m`` or ``1h``; above 0, or from ``least`` on."""
+    match = re.fullmatch(r"(\d+|\d*\.\d+)\s*(ms|s|m|min|h)?", words.strip())
+    value = float(match[1]) * {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600}[match[2] or "s"] if match else -1.0
+    if value < 0 or (value == 0 and least != 0) or value > LONGEST_S:
         raise UsageError(f"{option} is {words!r}; expected a time such as 90s or 20m")
     return value
+
+
+def time_parser(option: str, *, least: float | None = None) -> Callable[[object], float]:
+    """For an option whose default is in seconds."""
+    return lambda given: seconds(option, str(given), least=least)
