@@ -10,6 +10,7 @@ import typer
 
 from headrace.cli import load_options as given
 from headrace.cli import load_words
+from headrace.cli.capacity_range import Users
 from headrace.cli.capacity_run import CapacityRun
 from headrace.cli.errors import UsageError
 from headrace.cli.load_target import find_target
@@ -60,7 +61,6 @@ def capacity(
     timeout: given.TimeoutOption = 600.0,
     processes: given.ProcessesOption = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the answer as JSON.")] = None,
-    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write the answer as a page.")] = None,
     url: UrlOption = None,
     api_key: KeyOption = None,
     data_dir: DataDirOption = None,
@@ -74,6 +74,7 @@ def capacity(
     and how far it came, and exits with 4. Use requests like your own: --dataset, --trace or their lengths.
     """
     from headrace.bench import slo as objectives  # noqa: PLC0415
+    from headrace.bench.workload.source import open_workload  # noqa: PLC0415
     from headrace.bench.workload.spec import Amount, ClosedLoop  # noqa: PLC0415
 
     if dataset is not None and trace is not None:
@@ -101,4 +102,5 @@ def capacity(
     spec = given.client_spec(where, load, timeout, processes, retries=0)
     search = CapacityRun(where, objective, budget_s, width / 100, cv, most_requests or math.inf, seed, state)
     found = search.run(spec, quiet=json_output)
-    search.conclude(found, demand, out, html, json_output=json_output)
+    users = Users(demand, cv, open_workload(load).trace_s)
+    search.conclude(found, users, out, json_output=json_output)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from headrace.bench.client.spec import ClientSpec
     from headrace.bench.slo import Slo
     from headrace.bench.target import Target
+    from headrace.cli.capacity_range import Users
 
 UNRESOLVED_STATUS = 4
 """Exit status where the budget ended without an answer."""
@@ -90,12 +91,11 @@ class CapacityRun:
         if self._state is not None:
             _write(self._state, msgspec.json.encode(told))
 
-    def conclude(
-        self, found: Found, demand: float | None, out: Path | None, html: Path | None, *, json_output: bool
-    ) -> None:
+    def conclude(self, found: Found, users: Users, out: Path | None, *, json_output: bool) -> None:
         """Print and write. Raises CommandError where there is no answer."""
         import msgspec  # noqa: PLC0415
 
+        from headrace.cli.capacity_range import print_range, recommended  # noqa: PLC0415
         from headrace.cli.capacity_view import print_answer  # noqa: PLC0415
         from headrace.cli.output import print_json  # noqa: PLC0415
 
@@ -103,11 +103,13 @@ class CapacityRun:
         if answer is None:
             kept = f"; what was found is in {self._state}" if self._state is not None else ""
             raise CommandError(f"interrupted after {len(found.told)} probes{kept}", status=130)
+        range_ = recommended(answer, self._slo, self._target, users)
         told: dict[str, Any] = {
             "target": f"{self._target.model} at {self._target.url}",
             "simulated": self._target.terms.simulated,
             "slo": msgspec.to_builtins(self._slo),
             "answer": msgspec.to_builtins(answer),
+            "range": {"reason": range_} if isinstance(range_, str) else msgspec.to_builtins(range_),
             "findings": msgspec.to_builtins(found.findings),
         }
         if out is not None:
@@ -116,6 +118,7 @@ class CapacityRun:
             print_json(told)
         else:
             print_answer(answer, found.findings, self._slo, self._target)
+            print_range(range_, self._target.kind)
         if answer.verdict == "UNRESOLVED":
             raise CommandError(f"UNRESOLVED: {answer.reason}", status=UNRESOLVED_STATUS)
         if answer.verdict == "FAIL":
