@@ -124,6 +124,14 @@ def test_a_p99_that_is_not_known_is_not_compared() -> None:
     assert {d.name for d in compare(short, short).differences} & {"TTFT p99", "TPOT p99"} == set()
 
 
+def test_runs_without_a_bad_request_are_not_known_to_the_last_percent() -> None:
+    records = run(np.arange(0, 100, 0.1), ttft_s=0.1)
+    both = summarize(records, spec=asked(), slo=OBJECTIVE), records
+    attained = next(d for d in compare(both, both).differences if d.name.startswith("attained"))
+    assert (attained.low, attained.high) == pytest.approx((-0.003, 0.003), rel=0.05)
+    assert attained.detectable == pytest.approx(0.003, rel=0.05)
+
+
 def test_a_comparison_with_an_invalid_run_is_not_valid() -> None:
     sound, crashed = answered(1, 0), answered(1, 1)
     crashed = replace(crashed, processes=(msgspec.structs.replace(HEALTHY, crashed="signal 9"),))

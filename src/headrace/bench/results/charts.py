@@ -54,6 +54,7 @@ def of_run(summary: Summary, curves: Curves) -> list[Chart]:
             [_line(curves.at_s, curves.in_flight, "requests in flight", BLUE)],
             "requests",
             summary,
+            {"yaxis": {"rangemode": "tozero"}},
         ),
         _over_time(
             "Tokens per second",
@@ -68,7 +69,7 @@ def of_run(summary: Summary, curves: Curves) -> list[Chart]:
         *(_latency(name, key, curves, summary) for name, key in (("TTFT", "ttft"), ("TPOT", "tpot"), ("E2E", "e2e"))),
         _over_time(
             "Outcomes",
-            "How requests ended, by when they ended.",
+            "How measured requests ended, by when they ended.",
             [
                 {
                     "type": "bar",

@@ -92,6 +92,8 @@ class _Figure:
     drawn: Floats
     """B less A in each resample."""
     higher_is_better: bool
+    resolution: float = 0.0
+    """What a resample cannot show: where all requests are good in both runs, none of it differs."""
 
 
 def compare(a: tuple[Summary, Records], b: tuple[Summary, Records], *, seed: int = 0) -> Comparison:
@@ -248,7 +250,9 @@ def _attainments(a: _Run, b: _Run, draws_a: Floats, draws_b: Floats, blocks: int
             shares.append(float(hits.sum() / max(1.0, counts.sum())))
             drawn.append(draws @ hits / np.maximum(draws @ counts, 1.0))
         name = f"attained: {objectives.describe(criterion)}"
-        figures.append(_Figure(name, "", shares[0], shares[1], drawn[1] - drawn[0], True))
+        # Rule of three: of n alike, up to 3 / n may be otherwise (at 95%).
+        resolution = 3 / min(len(a.rows), len(b.rows))
+        figures.append(_Figure(name, "", shares[0], shares[1], drawn[1] - drawn[0], True, resolution))
     return figures
 
 
@@ -256,6 +260,9 @@ def _judged(figure: _Figure, side: float, strict_side: float) -> Difference:
     low, high, strict_low, strict_high = np.quantile(
         figure.drawn, [side, 1 - side, strict_side, 1 - strict_side]
     ).tolist()
+    if low == high:
+        low, high = low - figure.resolution, high + figure.resolution
+        strict_low, strict_high = low, high
     verdict: Verdict = "no difference seen"
     if strict_low > 0 or strict_high < 0:
         verdict = "better" if (strict_low > 0) == figure.higher_is_better else "worse"
@@ -267,6 +274,6 @@ def _judged(figure: _Figure, side: float, strict_side: float) -> Difference:
         difference=figure.b - figure.a,
         low=low,
         high=high,
-        detectable=(_NORMAL_95 + _NORMAL_POWER) * float(np.std(figure.drawn)),
+        detectable=max(figure.resolution, (_NORMAL_95 + _NORMAL_POWER) * float(np.std(figure.drawn))),
         verdict=verdict,
     )

@@ -45,7 +45,7 @@ class Curves:
     outcome_at_s: Seconds
     outcome_width_s: float
     outcomes: dict[Outcome, NDArray[np.int64]]
-    """Ended in each interval; only those outcomes that occurred."""
+    """Measured requests that ended in each interval; only those outcomes that occurred."""
     ttft: Histogram | None
     itl: Histogram | None
 
@@ -76,7 +76,7 @@ def of_run(records: Records, window: Window) -> Curves:
         outcomes={
             outcome: rates.events_per_interval(requests["end_s"][chosen], ends)
             for outcome in Outcome
-            if (chosen := requests["outcome"] == outcome).any()
+            if (chosen := requests["measured"] & (requests["outcome"] == outcome)).any()
         },
         ttft=_histogram(timings.ttft_scheduled_s(records)[complete]),
         itl=_histogram(timings.gaps_s(records, complete)[0]),

@@ -24,9 +24,9 @@ h1 { font-size: 24px; margin: 0; } h2 { font-size: 18px; margin: 36px 0 8px; }
 .banner ul { margin: 6px 0 0; padding-left: 20px; }
 .valid { border-color: #009e73; } .invalid { border-color: #d55e00; background: #fdf1ea; }
 .note, .simulated { border-color: #e69f00; background: #fff8e8; }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(200px, 1fr)); gap: 10px; margin: 16px 0; }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(230px, 1fr)); gap: 10px; margin: 16px 0; }
 .card { background: #fff; border: 1px solid #e3e6eb; border-radius: 8px; padding: 10px 14px; }
-.card b { display: block; font-size: 22px; font-weight: 600; } .card span { color: #5b6270; font-size: 13px; }
+.card b { display: block; font-size: 20px; font-weight: 600; } .card span { color: #5b6270; font-size: 13px; }
 .invalid-run .card b { color: #8a8f98; }
 .scroll { overflow-x: auto; background: #fff; border: 1px solid #e3e6eb; border-radius: 8px; }
 table { border-collapse: collapse; width: 100%; font-size: 13.5px; font-variant-numeric: tabular-nums; }
@@ -44,7 +44,7 @@ details { margin: 10px 0; } summary { cursor: pointer; color: #0072b2; }
 @media (max-width: 640px) { .charts { grid-template-columns: 1fr; } body { padding: 12px; } }
 """
 
-SHORT = 14
+SHORT = 18
 """Letters of a cell that is not broken into lines: a figure and its unit."""
 
 DRAW = """
@@ -155,7 +155,7 @@ def _details(summary: Summary) -> Iterator[str]:
     if summary.slo:
         yield from _table(tables.attainment(summary.headline))
     yield from _table(tables.latencies(summary.headline))
-    if summary.steady:
+    if summary.headline.start_s > summary.whole.start_s:
         yield "<details><summary>Latency of the whole load, warm-up included</summary>"
         yield from _table(tables.latencies(summary.whole))
         yield "</details>"

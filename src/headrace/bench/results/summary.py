@@ -85,7 +85,9 @@ def summarize(
     steady = window.steady(records, spec)
     end = max(steady.load_end_s, 1e-9)
     whole = figures.of_span(records, 0.0, end, slo, weights)
-    inside = None if steady.start_s is None else figures.of_span(records, steady.start_s, end, slo, weights)
+    inside = whole if steady.start_s == 0 else None
+    if inside is None and steady.start_s is not None:
+        inside = figures.of_span(records, steady.start_s, end, slo, weights)
     return Summary(
         spec=spec,
         target=target,

@@ -39,8 +39,8 @@ LATENCIES = {
 
 
 def throughput(summary: Summary) -> Table:
-    """Of the steady window, and of the whole load beside it."""
-    spans = [figures for figures in (summary.steady, summary.whole) if figures is not None]
+    """Of the steady window, and of the whole load beside it where a warm-up was cut off."""
+    spans = [summary.headline, summary.whole] if summary.headline.start_s > summary.whole.start_s else [summary.whole]
     rows: tuple[tuple[str, str, Sequence[float | None]], ...] = (
         ("requests offered/s", "offered_per_s", [f.offered_per_s for f in spans]),
         ("requests completed/s", "completed_per_s", [f.completed_per_s for f in spans]),
@@ -223,7 +223,7 @@ def level(summary: Summary) -> str:
     """The load of a run in a few words."""
     arrivals = summary.spec.arrivals
     if isinstance(arrivals, ClosedLoop):
-        return f"{arrivals.users} users"
+        return f"{arrivals.users} user{'' if arrivals.users == 1 else 's'}"
     return f"{number(summary.headline.offered_per_s)} requests/s"
 
 
