@@ -94,6 +94,11 @@ def _only_model(server: Connection) -> str:
     except ServerGone:
         raise
     except (ApiError, LookupError, TypeError) as error:
+        if isinstance(error, ApiError) and error.http_status in (401, 403):
+            raise CommandError(
+                f"{server.url} refuses {'the key' if server.key else 'requests without a key'} ({error}); give its key "
+                "by --api-key or HEADRACE_API_KEY"
+            ) from None
         raise CommandError(
             f"{server.url}/v1/models does not list its models ({error}); name one with --model"
         ) from None
