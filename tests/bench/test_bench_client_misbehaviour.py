@@ -30,7 +30,7 @@ from misbehaving import (
 
 from headrace.bench.client.records import Outcome, Records
 from headrace.bench.client.sender import why_not_connected
-from headrace.bench.workload.spec import Amount, Content
+from headrace.bench.workload.spec import Amount, Constant, Content
 
 NOT_JSON = "an event of the stream is not JSON as the API has it"
 MALFORMED = "malformed size line in the answer's chunked coding"
@@ -265,6 +265,24 @@ def test_bytes_after_an_answer_cost_the_connection_and_not_the_next_request(tmp_
     records = answered(always(GOOD + b"HTTP/1.1 500 surprise\r\n\r\n"), tmp_path, amount=Amount(requests=3))
     assert set(records.requests["outcome"]) == {Outcome.OK}
     assert records.requests["new_connection"].all()
+
+
+def test_line_ends_after_an_answer_do_not_hide_its_end(tmp_path: Path) -> None:
+    records = answered(always(GOOD + b"\r\n"), tmp_path, amount=Amount(requests=3))
+    assert set(records.requests["outcome"]) == {Outcome.OK}
+
+
+def test_connections_that_are_closed_at_once_are_failures_in_words(tmp_path: Path) -> None:
+    async def ask() -> Records:
+        server = await asyncio.start_server(lambda reader, writer: writer.transport.abort(), "127.0.0.1", 0)
+        async with server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            arrivals, amount = Constant(500.0), Amount(requests=100)
+            return await run_here(client_spec(url, arrivals=arrivals, amount=amount), tmp_path)
+
+    records = uvloop.run(ask())
+    assert records.requests["outcome"].tolist() == [Outcome.FAILED] * 100
+    assert all("closed" in error or "reset" in error for error in records.errors)
 
 
 def test_a_connection_closed_while_it_was_idle_costs_no_request(tmp_path: Path) -> None:

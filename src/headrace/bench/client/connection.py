@@ -30,6 +30,8 @@ READ_EVERY = 32 << 10
 _LONGEST_HEAD = 64 << 10
 _BEGINNING = b"HTTP/1."
 _BLANK = b"\r\n\r\n"
+_CRLF_EVENT = b"}\r\n\r\n\r\n"
+"""The end of an event, and of its chunk, of servers that write CR LF."""
 
 
 class Connection(asyncio.Protocol):
@@ -106,9 +108,8 @@ class Connection(asyncio.Protocol):
         self._times.append(monotonic())
         self._pieces.append(data)
         self._room -= len(data)
-        # The last read of a chunked body ends with a blank line, or is a small piece of it; three line ends are the
-        # end of an event with CR LF.
-        if self._room < 0 or len(data) < 6 or (data.endswith(_BLANK) and not data.endswith(b"\r\n\r\n\r\n")):
+        # The last read of a chunked body ends with a blank line, or is a small piece of it.
+        if self._room < 0 or len(data) < 6 or (data.endswith(_BLANK) and not data.endswith(_CRLF_EVENT)):
             self._look()
 
     def eof_received(self) -> bool:
@@ -152,7 +153,7 @@ class Connection(asyncio.Protocol):
             self.close()  # bytes that nobody asked for
             return
         try:
-            if flight.head is None or flight.head.status < 200:
+            if flight.head is None:
                 self._read_head(flight)
             if flight.answer is not None:
                 self._read_body(flight, flight.answer)

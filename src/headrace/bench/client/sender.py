@@ -46,11 +46,6 @@ class Sender:
         self._waiting: dict[Flight, asyncio.TimerHandle] = {}
         self._closed = False
 
-    @property
-    def in_flight(self) -> int:
-        """Requests whose fate is not known."""
-        return len(self._aloft) + len(self._waiting)
-
     def send(self, flight: Flight) -> None:
         idle = self._idle
         while idle:
@@ -128,10 +123,12 @@ class Sender:
         except OSError as error:
             fault = f"no connection to {self._origin.authority}: {why_not_connected(error)}"
         else:
-            self._aloft[flight] = connection
-            connection.send(flight)
-            flight.sent = began  # the time it took to connect is the request's
-            return
+            if connection.usable:
+                self._aloft[flight] = connection
+                connection.send(flight)
+                flight.sent = began  # the time it took to connect is the request's
+                return
+            fault = f"no connection to {self._origin.authority}: the server closed it at once"
         flight.connected = False
         flight.fault = fault
         flight.end = monotonic()
