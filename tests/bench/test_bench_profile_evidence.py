@@ -18,7 +18,7 @@ from headrace.bench.profiling.disturbance import LEAST_S, CoreWatch, Look
 from headrace.bench.profiling.effort import QUICK
 from headrace.bench.profiling.evidence import DRAWS, Blocks, middle
 from headrace.bench.profiling.plan import sized
-from headrace.bench.profiling.prompts import Prompts
+from headrace.bench.profiling.prompts import VOCABULARY, Prompts
 from headrace.bench.profiling.shapes import REFERENCE, Case, Shape
 from headrace.bench.profiling.slots import Scan
 from headrace.bench.profiling.station import Measure, Turn
@@ -162,6 +162,8 @@ def test_prompts_share_what_they_are_asked_to_and_nothing_else() -> None:
     plain = [Prompts(seed=3).tokens(Shape(64, 1), number) for number in range(200)]
     assert len({tokens[0] for tokens in plain}) == 200
     assert Prompts(seed=3).tokens(shape, 2) == second
+    everything = (Prompts(seed=3).tokens(Shape(8, 1), number)[0] for number in range(len(VOCABULARY) + 1))
+    assert first[0] not in set(everything)
 
 
 def test_numbers_of_requests_are_never_used_twice() -> None:

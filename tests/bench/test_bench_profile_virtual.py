@@ -41,6 +41,7 @@ def test_chunk_slots_and_work_of_an_engine_with_hidden_parameters_are_found_with
     assert measured.profile.duration_s <= FULL.limit_s
     assert measured.profile.cached_tokens == "measured"
     assert not measured.disturbed
+    assert not measured.profile.cut_short
 
 
 def test_the_parameters_of_a_batching_engine_are_themselves_recovered() -> None:
@@ -87,6 +88,14 @@ def test_a_replica_too_slow_for_its_slots_is_given_up_early_with_what_to_do() ->
     with pytest.raises(BenchError, match="--minutes"):
         virtual_profile(slower, FULL, slots=2)
     assert virtual_profile(slower, full_within(180), slots=2).profile.duration_s < 180 * 60
+
+
+def test_what_there_was_no_time_for_is_said() -> None:
+    slow = IterationTime(base_s=0.12, prefill_s=1e-5, decode_s=1e-4, context_s=0.0, prefill_budget=512)
+    short = virtual_profile(slow, FULL, slots=16).profile.cut_short
+    assert short[0].startswith("no time to try")
+    assert virtual_profile(slow, full_within(60), slots=4).profile.cut_short == ()
+    assert virtual_profile(SLOW, FULL, slots=1).profile.cut_short == ()
 
 
 def test_the_number_of_slots_is_the_best_of_all_and_not_only_of_the_powers_of_two() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from headrace.profiles.files import ProfileError, find, load, mismatches, save, shipped
+from headrace.profiles.files import ProfileError, doubts, find, load, mismatches, save, shipped
 from headrace.profiles.hardware import this_machine
 from headrace.profiles.profile import Hardware, Profile
 
@@ -93,3 +93,26 @@ def test_the_hardware_is_read_from_the_machine(tmp_path: Path) -> None:
     assert found.cpu == "Some CPU @ 2.0GHz"
     assert found.cores >= 1 and found.memory_bytes > 0
     assert this_machine(tmp_path / "missing").cpu
+
+
+def test_a_profile_of_an_older_version_is_read_under_its_id_with_what_it_lacks_left_open(
+    profile: Profile, tmp_path: Path
+) -> None:
+    newer = {
+        "iteration", "iteration_error", "held_out_shapes", "cached_tokens", "operating_points", "starts_s", "intervals",
+        "cut_short", "problems",
+    }  # fmt: skip
+    document = msgspec.json.decode(msgspec.json.encode(profile))
+    path = tmp_path / "m.json"
+    path.write_bytes(msgspec.json.encode({name: value for name, value in document.items() if name not in newer}))
+    found = load(path)
+    assert found == profile
+    assert found.iteration is None and found.intervals is None and found.problems == ()
+
+
+def test_a_measurement_that_is_not_valid_is_doubted(profile: Profile) -> None:
+    invalid = msgspec.structs.replace(profile, problems=("others used the cores",))
+    here = {"here": HERE, "sha256": None, "engine_version": None}
+    assert doubts(profile, **here) == []
+    assert doubts(invalid, **here) == ["its measurement is not valid: others used the cores"]
+    assert mismatches(invalid, **here) == []

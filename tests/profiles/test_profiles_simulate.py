@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.engines.simulated.batching import BatchingCore, BatchRequest
 from headrace.profiles.profile import IterationTime
-from headrace.profiles.simulate import replica_seconds, true_chunk
+from headrace.profiles.simulate import completions, decode_content, prefill_content, replica_seconds, true_chunk
 
 MODEL = IterationTime(base_s=0.01, prefill_s=0.001, decode_s=0.002, context_s=1e-5, prefill_budget=100)
 
@@ -53,3 +55,27 @@ def test_the_chunk_is_the_reference_request_at_the_operating_point() -> None:
 def test_nothing_to_simulate_is_refused(nothing: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="nothing to simulate"):
         replica_seconds(MODEL, **{"in_flight": 1, "new": 1, "out": 1, **nothing})
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 4), st.integers(1, 200), st.integers(1, 20), st.integers(20, 256))
+def test_with_a_client_that_waits_it_is_what_completions_come_to(slots: int, new: int, out: int, budget: int) -> None:
+    model = IterationTime(
+        base_s=0.01, prefill_s=0.001, decode_s=0.002, context_s=1e-5, attention_s=1e-7, prefill_budget=budget
+    )
+    loop = completions(budget, in_flight=slots, new=new, out=out)
+    turns = 60
+    ends = [content.seconds(model) for content in islice(loop, 2 * turns * slots)]
+    found = (ends[-1] - ends[turns * slots - 1]) / (turns * slots)
+    waiting = replica_seconds(model, in_flight=slots, new=new, out=out, client_waits=True)
+    assert waiting == pytest.approx(found, rel=0.02)
+    assert slots > 1 or waiting == pytest.approx(replica_seconds(model, in_flight=1, new=new, out=out))
+
+
+def test_alone_a_request_is_its_prefill_and_its_decode() -> None:
+    model = IterationTime(
+        base_s=0.01, prefill_s=0.001, decode_s=0.002, context_s=1e-5, attention_s=1e-7, prefill_budget=100
+    )
+    parts = prefill_content(100, new=250, cached=40).plus(decode_content(inputs=290, out=20))
+    alone = replica_seconds(model, in_flight=1, new=250, cached=40, out=20)
+    assert parts.seconds(model) == pytest.approx(alone)

@@ -57,6 +57,8 @@ def print_profile(profile: Profile) -> None:
     )
     out.print(f"work = {work_formula(profile.weights)}")
     print_table(["", ">measured", ">95% interval", ""], _figures(profile))
+    for lack in profile.cut_short:
+        out.print(f"[yellow]There was {lack}: give it more --minutes.[/yellow]")
     out.print(f"{profile.method}; id {profile.id}, {profile.measured_at or 'shipped'}", markup=False)
 
 

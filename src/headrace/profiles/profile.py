@@ -151,5 +151,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     starts_s: tuple[float, ...] = ()
     """Each start of a replica that was measured; the first one may have read the weights from disk."""
     intervals: Intervals | None = None
+    cut_short: tuple[str, ...] = ()
+    """What there was no time for, in words."""
     problems: tuple[str, ...] = ()
     """Why the measurement is not valid, in words. Empty: it is."""

@@ -74,7 +74,7 @@ def replica_seconds(
     """
     _check(in_flight, new, out, cached)
     batch = [_Sequence(new, out, cached) for _ in range(in_flight)]
-    coming: list[_Sequence] = []
+    batch, coming = (batch[:1], batch[1:]) if client_waits else (batch, [])
     seen: dict[tuple[tuple[int, int], ...], tuple[float, int]] = {}
     elapsed, finished = 0.0, 0
     while True:

@@ -47,6 +47,8 @@ class Course:
     turns: tuple[Turn, ...]
     """Of the menu's cases, and of the reference at k."""
     operating_points: tuple[OperatingPoint, ...]
+    cut_short: tuple[str, ...]
+    """What there was no time for, in words."""
 
 
 @dataclass(slots=True)
@@ -102,7 +104,12 @@ async def run_course(runner: Runner, *, slots: int, context: int, slo: Slo | Non
     turns += await _again(runner, turns)
     points = () if scan is None else tuple(scan.points[number] for number in sorted(scan.points))
     error = max((_half(point) for point in points), default=0.0)
-    return Course(slots, None if scan is None else scan.as_good(error), menu, tuple(turns), points)
+    cut_short = []
+    if scan is not None and scan.next() is not None:
+        cut_short.append(f"no time to try {scan.next()} in flight")
+    if not effort.quick and len(menu.fitted) == len(quick_menu(slots=slots, caches=caches).fitted):
+        cut_short.append("no time for more than a quick profile's shapes")
+    return Course(slots, None if scan is None else scan.as_good(error), menu, tuple(turns), points, tuple(cut_short))
 
 
 async def _scan(runner: Runner, most: int, slo: Slo | None) -> Scan:

@@ -109,6 +109,7 @@ def evaluate(seen: Measurement) -> Measured:
         operating_points=course.operating_points,
         starts_s=tuple(seen.starts_s),
         intervals=_intervals(seen, blocks, cases, iteration),
+        cut_short=course.cut_short,
         problems=problems,
     )
     return Measured(

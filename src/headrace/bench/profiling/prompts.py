@@ -11,7 +11,7 @@ VOCABULARY = range(1000, 20000)
 
 HEAD_TOKENS = 4
 """Tokens that spell the number of a request at the first place where it may differ from others: no two requests share
-more than they are asked to, so no cache can help unasked."""
+more than they are asked to, but for a few tokens after many thousands of requests, so no cache can help unasked."""
 
 SPARE_TOKENS = 4096
 """Prompts begin at so many places of one random text."""
@@ -32,8 +32,11 @@ class Prompts:
         self._text += self._random.choices(self._vocabulary, k=max(0, missing))
         start = number * 97 % SPARE_TOKENS
         own = self._text[start : start + shape.new_tokens]
+        # A shared head begins with a token that spells no number.
+        shared, digits = self._text[: shape.cached_tokens], self._vocabulary[1:]
+        shared[:1] = [self._vocabulary[0]] if shared else []
         rest = number
         for place in range(min(HEAD_TOKENS, len(own))):
-            rest, digit = divmod(rest, len(self._vocabulary))
-            own[place] = self._vocabulary[(digit + self._seed) % len(self._vocabulary)]
-        return self._text[: shape.cached_tokens] + own
+            rest, digit = divmod(rest, len(digits))
+            own[place] = digits[(digit + self._seed) % len(digits)]
+        return shared + own

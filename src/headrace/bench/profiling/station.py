@@ -17,6 +17,7 @@ from headrace.bench.profiling.asking import Asked
 from headrace.bench.profiling.clock import Clock
 from headrace.bench.profiling.disturbance import CoreWatch
 from headrace.bench.profiling.plan import Block, Plan
+from headrace.bench.profiling.prompts import HEAD_TOKENS
 from headrace.bench.profiling.shapes import Case, Shape
 
 FILLER = Shape(128, 64)
@@ -156,7 +157,7 @@ def check(shape: Shape, asked: Asked) -> None:
             f"asked for {shape} tokens and got {asked.input_tokens}/{asked.output_tokens}; a profile needs an engine "
             "that takes token-id prompts and honours ignore_eos"
         )
-    if (asked.cached_tokens or 0) > shape.cached_tokens:
+    if (asked.cached_tokens or 0) >= shape.cached_tokens + HEAD_TOKENS:
         raise BenchError(
             f"{asked.cached_tokens} input tokens of a {shape} request came from a cache, and no other request had them"
         )
