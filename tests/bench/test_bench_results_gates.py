@@ -14,6 +14,7 @@ from headrace.bench.client.records import ProcessReport, Records
 from headrace.bench.results import gates
 from headrace.bench.results.gates import Gate
 from headrace.bench.results.summary import Summary, summarize
+from headrace.bench.slo import Criterion, Slo
 from headrace.bench.workload.spec import Arrivals, ClosedLoop, Constant, Poisson
 
 OBJECTIVE = slo.parse("ttft_p99=500ms")
@@ -90,6 +91,33 @@ def test_limits_without_an_objective(name: str, records: Records, passes: bool) 
 )
 def test_limits_follow_the_objective(name: str, records: Records, passes: bool) -> None:
     assert told(records, name, slo=OBJECTIVE).passed is passes
+
+
+@pytest.mark.parametrize(
+    ("ttft_s", "lag_s", "passes"),
+    [
+        (2.0, 0.0199, True),  # 1% of the limit
+        (2.0, 0.0201, False),
+        (0.2, 0.0049, True),  # a busy machine's 5 ms, up to 5% of the limit
+        (0.2, 0.0051, False),
+        (0.04, 0.0019, True),
+        (0.04, 0.0021, False),
+    ],
+)
+def test_a_lag_is_held_against_the_ttft_limit(ttft_s: float, lag_s: float, passes: bool) -> None:
+    objective = Slo((Criterion(attainment=0.9, ttft_s=ttft_s),))
+    assert told(with_process(loop_lag_p99_s=lag_s), "event-loop lag p99", slo=objective).passed is passes
+    assert told(run(DUE, lag_s=lag_s), "schedule lag p99", slo=objective).passed is passes
+
+
+def test_without_an_objective_a_lag_is_held_against_the_median_ttft() -> None:
+    slow = run(DUE, ttft_s=3.0)
+    assert told(
+        replace(slow, processes=(msgspec.structs.replace(HEALTHY, loop_lag_p99_s=0.029),)), "event-loop lag p99"
+    ).passed
+    assert not told(
+        replace(slow, processes=(msgspec.structs.replace(HEALTHY, loop_lag_p99_s=0.031),)), "event-loop lag p99"
+    ).passed
 
 
 def test_a_marks_worth_of_tokens_is_no_disagreement_on_short_prompts() -> None:
