@@ -35,6 +35,8 @@ class Shape:
         trace = self.arrivals == "trace"
         if self.time_scale is not None and not trace:
             raise UsageError("--time-scale goes with --arrivals trace")
+        if self.time_scale is not None and loads:
+            raise UsageError("give one of --time-scale and a rate: both say how fast the trace is played")
         if self.ramp and not self.users:
             raise UsageError("--ramp goes with --users")
         if self.arrivals and (self.users or self.stages):

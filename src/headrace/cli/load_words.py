@@ -24,6 +24,7 @@ from headrace.cli.errors import UsageError
 
 LONGEST_S = 30 * 24 * 3600.0
 """Of any time on the command line; above it stands a slip of the finger."""
+FIGURE = r"(\d+(?:\.\d+)?)"
 LENGTHS_HELP = "N, A..B (uniform), normal:MEAN,SD or lognormal:MEDIAN,SIGMA"
 
 
@@ -83,14 +84,10 @@ def stages(words: str) -> Stages:
     """``60@2,30@2..8,60@8``: seconds at a rate, or from one rate to another, in requests/s."""
     found = []
     for part in words.split(","):
-        match = re.fullmatch(r"(\d*\.?\d+)@(\d*\.?\d+)(?:\.\.(\d*\.?\d+))?", part.strip())
-        try:
-            seconds, low, high = (float(one or match[2]) for one in match.groups()) if match else (0.0, 0.0, 0.0)
-        except ValueError:
-            seconds = 0.0
-        if seconds <= 0:
+        match = re.fullmatch(rf"{FIGURE}@{FIGURE}(?:\.\.{FIGURE})?", part.strip())
+        if match is None or not float(match[1]):
             raise UsageError(f"--stages is {words!r}; expected SECONDS@RATE or SECONDS@FROM..TO, such as 60@1,30@1..4")
-        found.append(Stage(seconds, low, high))
+        found.append(Stage(float(match[1]), float(match[2]), float(match[3] or match[2])))
     return Stages(tuple(found))
 
 
@@ -126,7 +123,7 @@ def fields(given: list[str]) -> dict[str, Any]:
 
 def seconds(option: str, words: str, *, least: float | None = None) -> float:
     """``90``, ``90s``, ``20m`` or ``1h``; above 0, or from ``least`` on."""
-    match = re.fullmatch(r"(\d+|\d*\.\d+)\s*(ms|s|m|min|h)?", words.strip())
+    match = re.fullmatch(rf"{FIGURE}\s*(ms|s|m|min|h)?", words.strip())
     value = float(match[1]) * {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600}[match[2] or "s"] if match else -1.0
     if value < 0 or (value == 0 and least != 0) or value > LONGEST_S:
         raise UsageError(f"{option} is {words!r}; expected a time such as 90s or 20m")
