@@ -15,7 +15,9 @@ SEVERAL = Answers(events=8, tokens_an_event=4, interval_s=0.02)
 COMMON_RATE = 40.0
 """Requests/s that the slowest can send."""
 SHARE = 0.7
-"""Of a client's own saturation."""
+"""Of a client's own saturation, and of what Headrace's is to be at least."""
+LEAST_SATURATION = 5_000.0
+"""Streams/s on a core."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,11 @@ def requests(seconds: float) -> Case:
 def seventy(seconds: float, rate: float) -> Case:
     """At this rate, which is ``SHARE`` of a saturation."""
     return _at_once("seventy", Load(rate=rate, seconds=seconds, answers=SHORT))
+
+
+def promised(seconds: float) -> Case:
+    """At ``SHARE`` of what Headrace's client has to reach."""
+    return _at_once("promised", Load(rate=SHARE * LEAST_SATURATION, seconds=seconds, answers=SHORT))
 
 
 def common(seconds: float) -> Case:
