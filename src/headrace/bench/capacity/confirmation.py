@@ -14,12 +14,14 @@ from headrace.bench.capacity.stability import WARM_UP_SHARE
 from headrace.bench.capacity.statistics import Verdict, requests_to_show
 
 REPLICATES = 3
-POWER = 0.8
+POWER = 0.9
 """Wished probability that a confirmation passes."""
+WIDE = 0.75
+"""Of the point estimate: where the interval reaches further down, its lower end is no rate worth confirming."""
 STEP = 0.01
 STEPS = 70
 """The rate to confirm is looked for from the lower end of the interval down to half of it, in steps of 1%."""
-MARGIN = 1.2
+MARGIN = 1.3
 """Of requests, since the design effect that the replicates will show is not known."""
 
 
@@ -27,7 +29,7 @@ MARGIN = 1.2
 class Plan:
     rate: float
     above: float
-    """Upper end of the interval: one probe there, so that the confirmation can also see the other side."""
+    """Upper end of the interval: where there is time, one probe there sees the other side."""
     requests: int
     """Of each replicate."""
 
@@ -60,16 +62,17 @@ def plan(
         return MARGIN * independent / (1 - WARM_UP_SHARE)
 
     def affordable(rate: float) -> float:
-        return min(seconds * rate * REPLICATES / (REPLICATES + 1), most_requests)
+        return min(seconds * rate, most_requests)
 
     if before is not None:
         more = needed(before) - sum(result.requests for _, result in replicates(told, before))
         if more <= affordable(before):
             return Plan(before, high, max(math.ceil(more / REPLICATES), 1))
-    rates = low * np.exp(-STEP * np.arange(STEPS))
+    start = max(low, min(WIDE * found.quantile(0.5), highest))
+    rates = (start * np.exp(-STEP * np.arange(STEPS))).tolist()
     chances = [affordable(rate) / needed(rate) for rate in rates]
     place = next((place for place, chance in enumerate(chances) if chance >= 1), int(np.argmax(chances)))
-    rate = float(rates[place])
+    rate = rates[place]
     return Plan(rate, high, max(math.ceil(min(needed(rate), affordable(rate)) / REPLICATES), 1))
 
 

@@ -37,6 +37,8 @@ ERROR: dict[Phase, float] = {"floor": 0.01, "scout": 0.01, "bracket": 0.02, "ref
 """Of the sequential test that ends a probe early."""
 NEAR_LIMIT = 1.1
 """The range's limit is found when a rate that holds is within this factor below one that is refused."""
+BELOW = (0.4, 0.9)
+"""Of the rate to be confirmed: where one more probe looks whether attainment falls with the rate at all."""
 MOST_PROBES = 300
 MOST_LOOKS = 8
 
@@ -195,8 +197,12 @@ class Search:
         if self._left_s * plan.rate < confirmation.REPLICATES * self._unit:
             return self._answer("budget")
         rates = [plan.rate] * confirmation.REPLICATES
-        if plan.above < min(refused or math.inf, self._highest):
-            rates.append(plan.above)
+        if 2 * plan.requests * (len(rates) + 2) < self._left_s * plan.rate:
+            if plan.above < min(refused or math.inf, self._highest):
+                rates.append(plan.above)
+            if not self._looks:
+                # Does it hold below, too? Somewhere, since nothing says where a dip would be.
+                rates.append(plan.rate * self._seeds.uniform(*BELOW))
         self._confirming = plan.rate
         return [
             self._open("confirm", rates[place], max(plan.requests, 2 * self._unit), len(rates))[0]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from headrace.bench.capacity.answer import Answer, Limit, curve
+from headrace.bench.capacity.answer import Answer, Limit, Point, curve
 from headrace.bench.capacity.evidence import Told, usable
 from headrace.bench.capacity.posterior import Posterior
 from headrace.bench.capacity.statistics import Verdict
 
 STEEP = 1.05
 """A fall from well above the target to well below it within this factor in rate is a cliff."""
+APART = 1.05
+"""Factor between rates that are not about the same."""
 SCATTER = 2.0
 """Overdispersion from which the server is called unsteady."""
 
@@ -26,8 +28,12 @@ def conclude(
     width: float,
 ) -> Answer:
     interval, capacity = None, None
+    points = curve(told, targets)
     if belief is not None and limit not in ("latency", "bound", "range"):
         interval, capacity = (belief.quantile(0.025), belief.quantile(0.975)), belief.quantile(0.5)
+        if not any(point.verdict == "PASS" and point.users is None for point in points):
+            # That some lower rate holds is then only what the model thinks.
+            interval = (0.0, interval[1])
     verdict: Verdict = "PASS" if confirmed is not None else "FAIL" if limit == "latency" else "UNRESOLVED"
     cliff = capacity is not None and belief is not None and _cliff(belief, capacity, targets)
     answered = [(result, result.n) for _, result in told if result.n]
@@ -42,8 +48,8 @@ def conclude(
         confirmed=confirmed,
         cliff=cliff,
         reason=_reason(limit, targets, interval, confirmed, told),
-        findings=tuple(_findings(belief, cliff)),
-        curve=curve(told, targets),
+        findings=tuple(_findings(belief, points, cliff)),
+        curve=points,
         requests=sum(result.requests for _, result in told),
         seconds=sum(result.elapsed_s for _, result in told),
         input_tokens=sum(result.input_tokens * n for result, n in answered) / total,
@@ -88,7 +94,7 @@ def _reason(
     return f"the budget ended before a rate was confirmed{so_far}"
 
 
-def _findings(belief: Posterior | None, cliff: bool) -> list[str]:
+def _findings(belief: Posterior | None, points: Sequence[Point], cliff: bool) -> list[str]:
     found = []
     if cliff:
         found.append("attainment falls off a cliff within 5% above the capacity: leave more headroom than the interval")
@@ -96,5 +102,12 @@ def _findings(belief: Posterior | None, cliff: bool) -> list[str]:
         found.append(
             f"results scatter {belief.overdispersion:.1f} times as much as their counts explain: the server is not "
             "steady, or its attainment does not simply fall with the load; the interval allows for it"
+        )
+    missed = [point.rate for point in points if point.users is None and point.verdict == "FAIL"]
+    held = [point.rate for point in points if point.users is None and point.verdict == "PASS"]
+    if missed and held and max(held) > APART * min(missed):
+        found.append(
+            f"attainment does not simply fall with the rate: {min(missed):.4g} requests/s missed the SLO and "
+            f"{max(held):.4g} held it; what is said here is one place where it crosses"
         )
     return found
