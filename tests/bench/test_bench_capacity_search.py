@@ -83,6 +83,35 @@ def test_an_slo_that_one_stream_misses_is_impossible() -> None:
     assert (answer.verdict, answer.limit, answer.capacity) == ("FAIL", "latency", None)
 
 
+def test_a_server_that_answers_nothing_ends_the_search() -> None:
+    search = search_of()
+    probe = search.next()
+    assert isinstance(probe, Probe)
+    nothing = np.empty(0)
+    silent = replace(
+        logistic(10.0)(probe, 8), good=(nothing.astype(bool),), scheduled_s=nothing, end_s=nothing, elapsed_s=400.0
+    )
+    assert search.enough(probe, silent)
+    search.tell(probe, silent)
+    answer = search.next()
+    assert isinstance(answer, Answer) and (answer.verdict, answer.limit) == ("FAIL", "latency")
+
+
+def test_a_probe_ends_early_when_it_is_decided_and_not_before_its_least() -> None:
+    search, server = search_of(), logistic(10.0)
+    while not (isinstance(probe := search.next(), Probe) and probe.rate is not None):
+        search.tell(probe, server(probe, probe.max_requests))  # type: ignore[arg-type]
+    hopeless = replace(server(replace(probe, rate=1000.0), probe.max_requests), elapsed_s=probe.min_s, finished=False)
+    assert search.enough(probe, hopeless)
+    few = probe.min_requests - 1
+    assert not search.enough(
+        probe,
+        replace(
+            hopeless, good=(hopeless.good[0][:few],), scheduled_s=hopeless.scheduled_s[:few], end_s=hopeless.end_s[:few]
+        ),
+    )
+
+
 def test_a_server_that_never_fails_is_confirmed_at_the_bound_of_the_client() -> None:
     answer = run(search_of(most_rate=30.0, most_users=16), logistic(1e6))
     assert (answer.verdict, answer.limit) == ("PASS", "bound")

@@ -20,7 +20,7 @@ WIDE = 0.75
 """Of the point estimate: where the interval reaches further down, its lower end is no rate worth confirming."""
 STEP = 0.01
 STEPS = 70
-"""The rate to confirm is looked for from the lower end of the interval down to half of it, in steps of 1%."""
+"""The rate to confirm is looked for from the lower end of the interval (or ``WIDE``) down to half of it, by 1% each."""
 MARGIN = 1.3
 """Of requests, since the design effect that the replicates will show is not known."""
 

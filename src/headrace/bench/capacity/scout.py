@@ -26,8 +26,8 @@ def floor(unit: int, seed: int) -> Probe:
 
 
 def impossible(result: Result, targets: Sequence[float]) -> bool:
-    """One stream alone misses a target."""
-    return any(
+    """One stream alone misses a target, or gets no answer at all."""
+    return not result.n or any(
         share_verdict(counts.good, counts.n, target, 0.01) == "FAIL"
         for counts, target in zip(result.counts, targets, strict=True)
     )
