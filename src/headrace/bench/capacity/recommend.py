@@ -65,7 +65,7 @@ def recommend(
         headroom=max_chunks * each / demand.mean - 1,
         used=None if filled is None else filled / chunk,
         reason=(
-            f"{chunks:g} chunks held {held:.4g} requests/s within the SLO, so one holds {each:.4g}. "
+            f"{chunks:g} chunks hold at least {held:.4g} requests/s within the SLO (95%), so one holds {each:.4g}. "
             f"{'The typical' if baseline is None else 'The baseline'} demand of {lowest:.4g} requests/s needs "
             f"{min_chunks} at all times. {_burst(demand)}, which needs {max_chunks}."
         ),
@@ -74,9 +74,10 @@ def recommend(
 
 
 def _held(answer: Answer) -> float:
-    """The lower end of the interval; where the server's capacity was not reached, what was confirmed."""
-    held = answer.interval[0] if answer.interval is not None else answer.confirmed
-    if held is None or not held > 0:
+    """What holds with 95% confidence: the lower end of the interval, or what was confirmed where that is more (a wide
+    interval) or all there is (the server's capacity was not reached)."""
+    held = max(answer.interval[0] if answer.interval is not None else 0.0, answer.confirmed or 0.0)
+    if not held > 0:
         raise ValueError(f"there is no rate to make a range of: {answer.reason}")
     return held
 
