@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import ssl
 import urllib.error
@@ -82,7 +83,7 @@ class TokenizeRoute:
         try:
             with self._opener.open(request, timeout=self._timeout_s) as response:
                 answer = json.load(response)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise BenchError(f"{self._url} does not count tokens ({error})") from None
         return _count(answer, self._url)
 
