@@ -131,7 +131,7 @@ class Session:
         ttft = ttft[~np.isnan(ttft)]
         return Look(
             elapsed_s=elapsed_s,
-            ended=len(requests),
+            ended=len(requests) - int(outcomes[Outcome.UNFINISHED]),
             in_flight=self._in_flight(records, elapsed_s),
             ok=int(outcomes[Outcome.OK]),
             rejected=int(outcomes[Outcome.REJECTED]),
