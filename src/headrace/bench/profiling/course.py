@@ -70,14 +70,14 @@ class Runner:
         """Until the budget is used up."""
         return self.effort.budget_s - self.clock.now()
 
-    async def run(self, words: str, plan: Plan) -> list[Turn]:
-        """Put all replicas through the plan. Raises BenchError."""
+    async def run(self, words: str, plan: Plan, *, needed: bool = True) -> list[Turn]:
+        """Put all replicas through the plan; what is not ``needed``, as far as there is time. Raises BenchError."""
         self.between(words)
         stations = [
             Station(index, measure, plan, self.clock, self.numbers, self.watch)
             for index, measure in enumerate(self.measures)
         ]
-        await run_stations(stations, limit_s=max(1.0, self.effort.limit_s - self.clock.now()))
+        await run_stations(stations, limit_s=max(1.0, self.effort.limit_s - self.clock.now()), needed=needed)
         return [turn for station in stations for turn in station.turns]
 
     async def caches(self) -> bool:
@@ -97,8 +97,7 @@ async def run_course(runner: Runner, *, slots: int, context: int, slo: Slo | Non
     if not effort.quick and (slots > 1 or slo is not None):
         scan = await _scan(runner, slots, slo)
         slots = scan.best
-    point = None if scan is None else scan.points[slots]
-    menu, length = _sized_menu(runner, slots=slots, context=context, caches=caches, point=point)
+    menu, length = _sized_menu(runner, slots=slots, context=context, caches=caches, scan=scan)
     turns = await _shapes(runner, menu, slots, length)
     turns += await _reference(runner, slots, length, turns)
     turns += await _again(runner, turns)
@@ -129,24 +128,21 @@ async def _scan(runner: Runner, most: int, slo: Slo | None) -> Scan:
     return scan
 
 
-def _sized_menu(
-    runner: Runner, *, slots: int, context: int, caches: bool, point: OperatingPoint | None
-) -> tuple[Menu, int]:
+def _sized_menu(runner: Runner, *, slots: int, context: int, caches: bool, scan: Scan | None) -> tuple[Menu, int]:
     """The cases, and the turns of a block in which requests overlap: as much as there is time for in one round of all
     cases and another of the reference. One turn says nearly what three do, but for what its ends are off.
 
-    ``point``: of ``slots``, where reference requests were measured. Raises BenchError where there is no time at all.
+    Raises BenchError where there is no time at all.
     """
     quick = quick_menu(slots=slots, caches=caches)
     full = full_menu(slots=slots, context=context, caches=caches)
-    if point is None:
+    if scan is None:
         return (quick, 1) if runner.effort.quick else (full, OVERLAPPING_TURNS)
-    reference_s = point.latency_s / point.slots
     to_limit_s = runner.effort.limit_s - runner.clock.now()
     sizes = [*((full, turns, runner.left_s) for turns in range(OVERLAPPING_TURNS, 0, -1)), (quick, 1, to_limit_s)]
     for menu, turns, left_s in sizes:
         cases = (*menu.cases(slots), Case(REFERENCE, slots))
-        round_s = sum(_cost_s(case, reference_s, slots, turns) for case in cases)
+        round_s = sum(_cost_s(case, scan.points[1], scan.points[slots], turns) for case in cases)
         if round_s <= left_s:
             return menu, turns
     raise BenchError(
@@ -155,12 +151,15 @@ def _sized_menu(
     )
 
 
-def _cost_s(case: Case, reference_s: float, slots: int, turns: int) -> float:
-    """Seconds of a block, at most about, where a reference request takes ``reference_s`` of a replica with ``slots`` in
-    flight: no part of a request costs more than in proportion, but for one that has nobody to share iterations with."""
-    shape = case.shape
-    part = max(shape.new_tokens / REFERENCE.input_tokens, shape.output_tokens / REFERENCE.output_tokens)
-    expected_s = reference_s * part * slots / case.in_flight
+def _cost_s(case: Case, alone: OperatingPoint, shared: OperatingPoint, turns: int) -> float:
+    """Seconds of a block, about. ``alone``, ``shared``: reference requests with one in flight and with as many as at
+    the operating point; sharing iterations helps decode first, and either part is in proportion to its tokens.
+    """
+    point = alone if case.in_flight == 1 else shared
+    reference_s = point.latency_s / point.slots
+    prefill_s = min(alone.ttft_s or 0.0, 0.8 * reference_s)
+    expected_s = prefill_s * case.shape.new_tokens / REFERENCE.input_tokens
+    expected_s += (reference_s - prefill_s) * case.shape.output_tokens / REFERENCE.output_tokens
     return sized(case, math.inf, turns).completions * expected_s
 
 
@@ -177,7 +176,8 @@ async def _reference(runner: Runner, slots: int, length: int, turns: Sequence[Tu
     for turn in turns:
         if turn.case == case:
             plan.expects(case, turn.seconds)
-    return await runner.run("reference requests", plan)
+    # The shapes held the reference too: two samples have an interval, and more make it narrow.
+    return await runner.run("reference requests", plan, needed=missing > FEWEST_REFERENCE_SAMPLES - 2)
 
 
 async def _again(runner: Runner, turns: Sequence[Turn]) -> list[Turn]:
@@ -198,7 +198,7 @@ async def _again(runner: Runner, turns: Sequence[Turn]) -> list[Turn]:
         if not wanted:
             return again
         again += await runner.run(
-            "again what others disturbed", Plan(wanted, seed=runner.seed, until_s=0, most_rounds=1)
+            "again what others disturbed", Plan(wanted, seed=runner.seed, until_s=0, most_rounds=1), needed=False
         )
 
 
