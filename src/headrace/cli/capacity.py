@@ -13,6 +13,7 @@ from headrace.cli import load_words
 from headrace.cli.capacity_range import Users
 from headrace.cli.capacity_run import CapacityRun
 from headrace.cli.errors import UsageError
+from headrace.cli.load_outputs import check_writable
 from headrace.cli.load_target import find_target
 from headrace.cli.options import DataDirOption, JsonOption, KeyOption, UrlOption
 
@@ -81,6 +82,9 @@ def capacity(
         raise UsageError("give one of --dataset and --trace")
     objective = objectives.parse(slo)
     budget_s = load_words.seconds("--budget", budget)
+    for option, figure in (("--cv", cv), ("--most-rate", most_requests), ("--demand", demand)):
+        if figure is not None and not 0 < figure < math.inf:
+            raise UsageError(f"{option} is {figure:g}; expected a number above 0")
     if not 0 < width < 100:
         raise UsageError(f"--width is {width:g}; expected percent, such as 5")
     options = given.RequestOptions(
@@ -97,10 +101,13 @@ def capacity(
         no_stream,
         field,
     )
+    if out is not None:
+        check_writable(out)
     where = find_target(target, model=model, url=url, key=api_key, data_dir=data_dir)
     load = given.load_spec(where, options, ClosedLoop(users=1), Amount(requests=1), seed)
     spec = given.client_spec(where, load, timeout, processes, retries=0)
-    search = CapacityRun(where, objective, budget_s, width / 100, cv, most_requests or math.inf, seed, state)
+    most_rate = math.inf if most_requests is None else most_requests
+    search = CapacityRun(where, objective, budget_s, width / 100, cv, most_rate, seed, state)
     found = search.run(spec, quiet=json_output)
     users = Users(demand, cv, open_workload(load).trace_s)
     search.conclude(found, users, out, json_output=json_output)

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headrace.cli.errors import CommandError
+from headrace.cli.errors import CommandError, UsageError
+from headrace.cli.load_outputs import check_writable
 
 if TYPE_CHECKING:
-    from headrace.bench.capacity.evidence import Told
     from headrace.bench.capacity.live import Found
-    from headrace.bench.capacity.search import Search
     from headrace.bench.client.spec import ClientSpec
     from headrace.bench.slo import Slo
     from headrace.bench.target import Target
     from headrace.cli.capacity_range import Users
+    from headrace.cli.capacity_state import SearchState
 
 UNRESOLVED_STATUS = 4
 """Exit status where the budget ended without an answer."""
@@ -37,35 +36,35 @@ class CapacityRun:
         seed: int,
         state: Path | None,
     ) -> None:
-        self._target, self._slo, self._cv, self._state = target, slo, cv, state
-        self._search = self._begin(budget_s, width, most_rate, seed)
-
-    def _begin(self, budget_s: float, width: float, most_rate: float, seed: int) -> Search:
-        """With what was kept. Raises CommandError where that is of another search."""
-        import msgspec  # noqa: PLC0415
-
-        from headrace.bench.capacity.evidence import Told  # noqa: PLC0415
+        """Raises CommandError for bounds that are none."""
         from headrace.bench.capacity.search import Search  # noqa: PLC0415
 
+        self._target, self._slo, self._cv, self._state = target, slo, cv, state
         try:
-            search = Search(self._slo.criteria, seed=seed, budget_s=budget_s, width=width, most_rate=most_rate)
-            if self._state is not None and self._state.exists():
-                search.retell(msgspec.json.decode(self._state.read_bytes(), type=list[Told]))
-        except (ValueError, msgspec.MsgspecError) as error:
-            where = f"{self._state}: " if self._state is not None else ""
-            raise CommandError(f"{where}{error}") from None
-        except OSError as error:
-            raise CommandError(f"cannot read {self._state}: {error.strerror}") from None
-        return search
+            self._search = Search(slo.criteria, seed=seed, budget_s=budget_s, width=width, most_rate=most_rate)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
 
     def run(self, spec: ClientSpec, *, quiet: bool) -> Found:
-        """Raises BenchError where no load can be put on the server."""
+        """From where the kept state ends, if there is one. Raises CommandError where that is of another search, and
+        BenchError where no load can be put on the server."""
         import uvloop  # noqa: PLC0415
 
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(self._run(spec, quiet=quiet))
+        from headrace.cli.capacity_state import SearchState  # noqa: PLC0415
 
-    async def _run(self, spec: ClientSpec, *, quiet: bool) -> Found:
+        state = None
+        if self._state is not None:
+            check_writable(self._state)
+            state = SearchState(self._state, self._where, spec.load, self._cv)
+            state.take_up(self._search)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(self._run(spec, state, quiet=quiet))
+
+    @property
+    def _where(self) -> str:
+        return f"{self._target.model} at {self._target.url}"
+
+    async def _run(self, spec: ClientSpec, state: SearchState | None, *, quiet: bool) -> Found:
         from headrace.bench.capacity.live import LiveSearch  # noqa: PLC0415
         from headrace.bench.preparation import prepare  # noqa: PLC0415
         from headrace.cli.capacity_view import live_progress  # noqa: PLC0415
@@ -81,15 +80,9 @@ class CapacityRun:
                 cv=self._cv,
                 weights=self._target.terms.weights,
                 on_look=live.show,
-                on_told=self._keep,
+                on_told=None if state is None else state.keep,
             )
             return await search.run()
-
-    def _keep(self, told: Sequence[Told]) -> None:
-        import msgspec  # noqa: PLC0415
-
-        if self._state is not None:
-            _write(self._state, msgspec.json.encode(told))
 
     def conclude(self, found: Found, users: Users, out: Path | None, *, json_output: bool) -> None:
         """Print and write. Raises CommandError where there is no answer."""
@@ -101,11 +94,10 @@ class CapacityRun:
 
         answer = found.answer
         if answer is None:
-            kept = f"; what was found is in {self._state}" if self._state is not None else ""
-            raise CommandError(f"interrupted after {len(found.told)} probes{kept}", status=130)
+            raise CommandError(f"interrupted after {len(found.told)} probes{self._so_far(found)}", status=130)
         range_ = recommended(answer, self._slo, self._target, users)
         told: dict[str, Any] = {
-            "target": f"{self._target.model} at {self._target.url}",
+            "target": self._where,
             "simulated": self._target.terms.simulated,
             "slo": msgspec.to_builtins(self._slo),
             "answer": msgspec.to_builtins(answer),
@@ -123,6 +115,12 @@ class CapacityRun:
             raise CommandError(f"UNRESOLVED: {answer.reason}", status=UNRESOLVED_STATUS)
         if answer.verdict == "FAIL":
             raise CommandError(f"FAIL: {answer.reason}")
+
+    def _so_far(self, found: Found) -> str:
+        interval = self._search.interval
+        known = "" if interval is None else f"; so far the capacity lies in {interval[0]:.3g} to {interval[1]:.3g} /s"
+        kept = f"; {self._state} keeps what was found" if self._state is not None and found.told else ""
+        return known + kept
 
 
 def _write(path: Path, content: bytes) -> None:

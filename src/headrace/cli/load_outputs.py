@@ -36,7 +36,7 @@ class Outputs:
         for path in given:
             suffixes = [""] if path == self.html else suffixes_of(levels)
             for suffix in suffixes:
-                _check(with_suffix(path, suffix))
+                check_writable(with_suffix(path, suffix))
 
     def write_level(self, measured: Measured, suffix: str) -> Iterator[str]:
         """One run's figures and requests. Yields what could not be written, and goes on with the rest."""
@@ -69,7 +69,8 @@ def with_suffix(path: Path, suffix: str) -> Path:
     return path.with_stem(path.stem + suffix) if suffix else path
 
 
-def _check(path: Path) -> None:
+def check_writable(path: Path) -> None:
+    """Raises CommandError where a file cannot be written there."""
     if path.is_dir():
         raise CommandError(f"cannot write {path}: it is a folder; name a file")
     if not path.parent.is_dir():
