@@ -32,8 +32,6 @@ def logistic(capacity: float, target: float = 0.9, slope: float = 10.0) -> Serve
             end_s=end,
             rejected=0,
             elapsed_s=float(end[-1]),
-            in_flight=np.full(int(end[-1]) + 1, rate / 2),
-            interval_s=1.0,
             input_tokens=64.0,
             output_tokens=32.0,
             work=None,

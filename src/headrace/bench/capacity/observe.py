@@ -68,8 +68,6 @@ def observe(
         end_s=end_s[counted],
         rejected=int(rejected.sum()),
         elapsed_s=elapsed_s,
-        in_flight=np.empty(0),
-        interval_s=1.0,
         input_tokens=_mean(answered.requests["input_tokens"]),
         output_tokens=_mean(answered.requests["output_tokens"]),
         work=None if weights is None or not len(answered.requests) else _mean(request_work(answered, weights)[0]),

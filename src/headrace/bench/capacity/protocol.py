@@ -43,9 +43,6 @@ class Observed:
     """429s: the limit of a contract, and not a failure of capacity."""
     elapsed_s: float
     """Since the probe began; what the budget pays."""
-    in_flight: NDArray[np.float64]
-    """Mean number of requests in flight in equal intervals from the probe's start (of ``interval_s``)."""
-    interval_s: float
     input_tokens: float
     """Mean of a request that was answered."""
     output_tokens: float

@@ -164,8 +164,6 @@ def seen(good: NDArray[np.bool_], scheduled: Array, ended: Array, n: int) -> Obs
         end_s=ended[:n],
         rejected=0,
         elapsed_s=float(ended[:n].max()),
-        in_flight=np.zeros(0),
-        interval_s=1.0,
         input_tokens=2048.0,
         output_tokens=256.0,
         work=None,
