@@ -24,7 +24,8 @@ ANSWER_WITHIN_S = 120.0
 async def prepare(spec: ClientSpec, tls: ssl.SSLContext | None, say: Callable[[str], None]) -> ClientSpec:
     """The specification with what a tokenizer, the server's tokenize route or its usage says of prose.
 
-    ``say`` is told what is asked. Raises BenchError where a tokenizer cannot be used; a server that tells nothing is left
+    ``say`` is told what is asked. Raises BenchError where a tokenizer cannot be used; a server that tells nothing is
+    left
     to the run itself, whose findings say what came of it.
     """
     load = spec.load
