@@ -3,8 +3,11 @@ the time it says that it is not, and that is all that can be asked of it there."
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
+from headrace.bench.errors import BenchError
 from headrace.bench.profiling.effort import QUICK
 from headrace.bench.profiling.lock import alone, machine_lock
 from headrace.bench.profiling.profiler import measure_profile
@@ -19,7 +22,14 @@ async def test_a_quick_profile_is_complete_and_where_it_is_valid_predicts_what_w
     smollm2: ModelSettings,
 ) -> None:
     with alone(machine_lock()):
-        measured = await measure_profile(smollm2, QUICK)
+        try:
+            measured = await measure_profile(smollm2, QUICK)
+        except BenchError as error:
+            # Only beside others may nothing be promised, and then it says what to do about it. The measurement's own
+            # replicas are as many as there are cores: a longer queue for them is of others.
+            assert "with nothing else running" in str(error) or "too slow or too busy" in str(error)
+            assert os.getloadavg()[0] > 1.5 * (os.cpu_count() or 1)
+            return
     profile = measured.profile
     assert profile.status == "quick"
     assert not profile.simulated
