@@ -89,13 +89,28 @@ def test_records_of_several_processes_come_in_the_order_of_their_numbers(tmp_pat
     assert len(records.errors) == 3
 
 
+def test_what_one_look_shows_of_a_run_stands_in_the_same_place_at_the_next(tmp_path: Path) -> None:
+    writer = RecordWriter(tmp_path / "r", ZERO)
+    merge = Merge([tmp_path / "r"])
+    looks = []
+    for numbers in ((4, 2), (3, 0), (1,)):
+        for number in numbers:
+            add(writer, number, [ZERO + number], [1])
+        writer.flush()
+        merge.read()
+        looks.append(merge.so_far().requests["number"].tolist())
+    writer.close()
+    assert looks == [[4, 2], [4, 2, 3, 0], [4, 2, 3, 0, 1]]
+    assert merge.records().requests["number"].tolist() == [0, 1, 2, 3, 4]
+
+
 def test_records_that_were_handed_out_do_not_change_when_more_come(tmp_path: Path) -> None:
     writer = RecordWriter(tmp_path / "r", ZERO)
     merge = Merge([tmp_path / "r"])
     add(writer, 0, [ZERO], [1])
     writer.flush()
     merge.read()
-    before = merge.records()
+    before = merge.so_far()
     kept = before.requests.tobytes(), before.event_s.tobytes()
     for number in range(1, 3000):
         add(writer, number, [ZERO + number], [1])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -23,6 +24,9 @@ from headrace.bench.workload.spec import Arrivals, ClosedLoop, Constant, Gamma, 
 from headrace.policy.work import Weights
 
 LOOK_EVERY_S = 0.5
+LOOK_EVERY_S_BUSY = 1.0
+BUSY_REQUESTS_PER_S = 1000.0
+"""Above it, looks are for people and the processor for the client."""
 FEWEST_CALIBRATED = 20
 """Requests, below which a calibration shows nothing."""
 RECENT_S = 10.0
@@ -75,15 +79,19 @@ class Session:
         Raises BenchError where no load can be put on the server; what the server does is a result and no error.
         """
         before_s = await self._null(stop, _rate(self.spec.load.arrivals))
-        run = Run(self.spec, directory)
+        run, watch = Run(self.spec, directory), _Watch(self.spec, self.slo)
         await run.start()
+        every_s = LOOK_EVERY_S
         finishing = asyncio.create_task(run.finish())
         stopping = asyncio.create_task(stop.wait())
         try:
             while not finishing.done() and not stopping.done():
-                await asyncio.wait({finishing, stopping}, timeout=LOOK_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({finishing, stopping}, timeout=every_s, return_when=asyncio.FIRST_COMPLETED)
                 if on_look is not None:
-                    on_look(self._look(run.poll(), time.monotonic() - run.zero))
+                    look = watch.look(run.poll(), time.monotonic() - run.zero)
+                    busy = look.ended > BUSY_REQUESTS_PER_S * look.elapsed_s
+                    every_s = LOOK_EVERY_S_BUSY if busy else LOOK_EVERY_S
+                    on_look(look)
             interrupted = not finishing.done()
             if interrupted:
                 await run.stop(abort=True)
@@ -121,39 +129,58 @@ class Session:
         found = await calibrate(msgspec.structs.replace(self.spec, load=load), self.calibration_s)
         return found.ttft_p99_s
 
-    def _look(self, records: Records, elapsed_s: float) -> Look:
-        requests = records.requests
-        outcomes = np.bincount(requests["outcome"], minlength=len(Outcome))
-        recent = requests["end_s"] > elapsed_s - RECENT_S
-        answered = recent & (requests["outcome"] == Outcome.OK)
+
+class _Watch:
+    """Counts what is new at each look, so that the looks of a long run cost no more than those of a short one."""
+
+    def __init__(self, spec: ClientSpec, slo: Slo | None) -> None:
+        self._arrivals = spec.load.arrivals
+        self._criterion = None if slo is None else slo.criteria[0]
+        self._seen = 0
+        """Requests."""
+        self._recent = 0
+        """Index of the first that ended lately. None before it will ever be recent again."""
+        self._outcomes = np.zeros(len(Outcome), np.int64)
+        self._measured = 0
+        self._judged = 0
+        self._good = 0
+
+    def look(self, records: Records, elapsed_s: float) -> Look:
+        """``records``: those of the last look, and more after them."""
+        self._count(replace(records, requests=records.requests[self._seen :]))
+        self._seen = len(records.requests)
+        lately = records.requests["end_s"][self._recent :] > elapsed_s - RECENT_S
+        self._recent += int(np.argmax(lately)) if lately.any() else len(lately)
+        recent = replace(records, requests=records.requests[self._recent :])
+        requests = recent.requests
+        answered = (requests["end_s"] > elapsed_s - RECENT_S) & timings.ok(recent)
         tokens = int(requests["input_tokens"][answered].sum()) + int(requests["output_tokens"][answered].sum())
-        ttft = timings.ttft_scheduled_s(records)[answered]
+        ttft = timings.ttft_scheduled_s(recent)[answered]
         ttft = ttft[~np.isnan(ttft)]
         return Look(
             elapsed_s=elapsed_s,
-            ended=len(requests) - int(outcomes[Outcome.UNFINISHED]),
+            ended=self._seen - int(self._outcomes[Outcome.UNFINISHED]),
             in_flight=self._in_flight(records, elapsed_s),
-            ok=int(outcomes[Outcome.OK]),
-            rejected=int(outcomes[Outcome.REJECTED]),
-            failed=int(outcomes[[Outcome.FAILED, Outcome.TIMED_OUT, Outcome.UNAVAILABLE]].sum()),
+            ok=int(self._outcomes[Outcome.OK]),
+            rejected=int(self._outcomes[Outcome.REJECTED]),
+            failed=int(self._outcomes[[Outcome.FAILED, Outcome.TIMED_OUT, Outcome.UNAVAILABLE]].sum()),
             tokens_per_s=tokens / min(RECENT_S, max(elapsed_s, 1e-9)),
             ttft_p50_s=float(np.median(ttft)) if len(ttft) else None,
-            attainment=self._attainment(records),
+            attainment=self._good / self._judged if self._judged else None,
         )
 
-    def _in_flight(self, records: Records, elapsed_s: float) -> int:
-        arrivals = self.spec.load.arrivals
-        if isinstance(arrivals, ClosedLoop):
-            return arrivals.users
-        due = int(np.searchsorted(records.planned_s or (), elapsed_s, side="right"))
-        return max(0, due - int(records.requests["measured"].sum()))
+    def _count(self, new: Records) -> None:
+        self._outcomes += np.bincount(new.requests["outcome"], minlength=len(Outcome))
+        self._measured += int(new.requests["measured"].sum())
+        if self._criterion is not None:
+            judged = objectives.judged(new, self._criterion)
+            self._judged += int(judged.sum())
+            self._good += int((objectives.good(new, self._criterion) & judged).sum())
 
-    def _attainment(self, records: Records) -> float | None:
-        if self.slo is None:
-            return None
-        criterion = self.slo.criteria[0]
-        judged = objectives.judged(records, criterion)
-        return float(objectives.good(records, criterion)[judged].mean()) if judged.any() else None
+    def _in_flight(self, records: Records, elapsed_s: float) -> int:
+        if isinstance(self._arrivals, ClosedLoop):
+            return self._arrivals.users
+        return max(0, bisect_right(records.planned_s or (), elapsed_s) - self._measured)
 
 
 def _rate(arrivals: Arrivals) -> float | None:

@@ -59,6 +59,10 @@ class Merge:
             for block in tail.read():
                 self._add(file, block)
 
+    def so_far(self, planned_s: tuple[float, ...] | None = None, stolen_share: float = 0.0) -> Records:
+        """All that was read, in the order in which it was; costs nothing."""
+        return self._of(self._requests.all, (), planned_s, stolen_share)
+
     def records(
         self,
         processes: tuple[ProcessReport, ...] = (),
@@ -67,8 +71,18 @@ class Merge:
     ) -> Records:
         """All that was read, in the order of the requests' numbers."""
         requests: NDArray[np.void] = self._requests.all
+        requests = requests[np.argsort(requests["number"], kind="stable")]
+        return self._of(requests, processes, planned_s, stolen_share)
+
+    def _of(
+        self,
+        requests: NDArray[np.void],
+        processes: tuple[ProcessReport, ...],
+        planned_s: tuple[float, ...] | None,
+        stolen_share: float,
+    ) -> Records:
         return Records(
-            requests=requests[np.argsort(requests["number"], kind="stable")],
+            requests=requests,
             event_s=self._times.all,
             event_tokens=self._tokens.all,
             errors=tuple(self._errors),

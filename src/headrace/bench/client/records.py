@@ -95,7 +95,8 @@ class Records:
     """A run, or the part of it that has been written."""
 
     requests: NDArray[np.void]
-    """Of dtype ``REQUEST``, in the order of their numbers."""
+    """Of dtype ``REQUEST``. Of a whole run in the order of their numbers; of a part, in the order in which they were
+    written (about that of their ends), so that what one look shows is where it was when the next one comes."""
     event_s: NDArray[np.float64]
     """Arrival of every token-bearing event; request ``r`` has ``[first_event, first_event + events)``."""
     event_tokens: NDArray[np.uint16]

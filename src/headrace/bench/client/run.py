@@ -152,9 +152,10 @@ class Run:
             worker.tell(f"go {zero_ns}")
 
     def poll(self) -> Records:
-        """What is written so far: all but about the last quarter of a second."""
+        """What is written so far: all but about the last quarter of a second. Costs what is new since the last time,
+        for it takes the processor from the workers where they share one."""
         self._merge.read()
-        return self._merge.records(planned_s=self._planned_s, stolen_share=self._stolen.share())
+        return self._merge.so_far(self._planned_s, self._stolen.share())
 
     async def stop(self, abort: bool) -> None:
         """Send nothing more. ``abort``: and cut off what is under way; else it may end. ``finish`` afterwards."""
