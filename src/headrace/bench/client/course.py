@@ -83,7 +83,7 @@ class OpenCourse(Course):
         self._due = math.inf
         """Of the next one, by ``time.monotonic``."""
         self._zero = 0.0
-        self._timer = Timer(self._send_due)
+        self._timer = Timer(self._ring)
 
     def start(self, zero: float) -> None:
         self._zero = zero
@@ -100,7 +100,12 @@ class OpenCourse(Course):
     def landed(self, flight: Flight) -> None:
         super().landed(flight)
         if self._due <= monotonic() and not self._stopped:
-            self._send_due()  # the timer's turn comes only after all other answers of this round of the loop
+            self._send_due()  # the timer's turn, which it has still, comes only after all other answers of this round
+
+    def _ring(self) -> None:
+        self._send_due()
+        if self._due < math.inf and not self._stopped:
+            self._timer.at(self._due)
 
     def _send_due(self) -> None:
         for _ in range(_AT_ONCE):
@@ -112,8 +117,6 @@ class OpenCourse(Course):
             self._send(scheduled, measured=self._next <= self._measured)
             if self._next == self._measured:
                 self._no_more_measured()
-        if self._due < math.inf and not self._stopped:
-            self._timer.at(self._due)
 
 
 class ClosedCourse(Course):

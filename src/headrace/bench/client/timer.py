@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import math
 import os
 from collections.abc import Callable
+from time import monotonic
 
 _CLOCK_MONOTONIC = 1
 _NONBLOCK_CLOEXEC = os.O_NONBLOCK | os.O_CLOEXEC
@@ -34,6 +36,7 @@ class Timer:
         """Raises OSError."""
         self._loop = asyncio.get_running_loop()
         self._due = due
+        self._when = math.inf
         self._times = _Times()
         self._fd = _libc.timerfd_create(_CLOCK_MONOTONIC, _NONBLOCK_CLOEXEC)
         if self._fd < 0:
@@ -43,6 +46,7 @@ class Timer:
 
     def at(self, when: float) -> None:
         """Once; in place of what was set before. A time that has passed comes at once."""
+        self._when = when
         self._times.at_s = seconds = int(when)
         self._times.at_ns = max(1, int((when - seconds) * 1e9))  # 0 and 0 would stop it
         _libc.timerfd_settime(self._fd, _ABSOLUTE, self._given, None)
@@ -54,8 +58,9 @@ class Timer:
             self._fd = -1
 
     def _ring(self) -> None:
-        try:
-            os.read(self._fd, 8)
-        except BlockingIOError:
+        if self._when > monotonic():
             return  # it was set anew in the same round of the loop
+        self._when = math.inf
         self._due()
+        if self._when == math.inf and self._fd >= 0:
+            os.read(self._fd, 8)  # it rings until then, or until it is set anew, which saves a call of the kernel
