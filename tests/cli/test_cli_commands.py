@@ -31,7 +31,7 @@ def run(*words: str, data_dir: Path) -> subprocess.CompletedProcess[str]:
         (["endpoints", "list"], 1, "no server runs on the data directory"),
         (["status"], 1, "no server runs on the data directory"),
         (["usage", "--url", "http://127.0.0.1:1"], 1, "no server answers at http://127.0.0.1:1"),
-        (["load", "x", "--users", "1"], 2, "say how much: --requests N, --duration SECONDS"),
+        (["load", "x", "--users", "1"], 2, "say how much: --requests N, --duration TIME"),
         (
             ["load", "x"],
             2,
