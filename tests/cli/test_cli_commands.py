@@ -187,7 +187,8 @@ def test_options_of_an_endpoint_and_a_key_are_sent_as_they_were_said(tmp_path: P
 
 def test_a_rate_in_chunks_needs_chunks_of_one_size(tmp_path: Path) -> None:
     weights = {"w_in": 1.0, "w_out": 1.5, "w_pp": 0.0, "w_dd": 0.0, "w_c": 0.0}
-    entities = [{"weights": weights, "chunk": chunk, "traffic": 50} for chunk in (100, 30)]
+    range_ = {"min_chunks": 1, "max_chunks": 1, "chunks_ready": 1, "context": 4096}
+    entities = [{"weights": weights, "chunk": chunk, "traffic": 50, **range_} for chunk in (100, 30)]
     with ToyApi({"/api/headrace/v1/endpoints/x": [{"entities": entities, "simulated": True}]}) as api:
         done = run("load", "x", "--rate-chunks", "1", "-n", "1", "--url", api.url, data_dir=tmp_path)
     assert done.returncode == 1
@@ -206,7 +207,8 @@ def test_a_servers_process_is_not_blamed_for_another_url(tmp_path: Path) -> None
 @pytest.mark.parametrize("simulated", [True, False])
 def test_load_on_a_simulated_endpoint_says_that_its_figures_are_no_models(tmp_path: Path, simulated: bool) -> None:
     weights = {"w_in": 1.0, "w_out": 1.5, "w_pp": 0.0, "w_dd": 0.0, "w_c": 0.0}
-    told = {"entities": [{"weights": weights, "chunk": 100, "traffic": 100}], "simulated": simulated}
+    range_ = {"min_chunks": 1, "max_chunks": 1, "chunks_ready": 1, "context": 4096}
+    told = {"entities": [{"weights": weights, "chunk": 100, "traffic": 100, **range_}], "simulated": simulated}
     with ToyApi({"/api/headrace/v1/endpoints/x": [told]}) as api:
         done = run("load", "x", "-n", "1", "--url", api.url, data_dir=tmp_path)
     assert ("The endpoint runs the simulated engine: these figures are no model's." in done.stdout) is simulated

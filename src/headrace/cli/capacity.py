@@ -101,6 +101,7 @@ def capacity(
         no_stream,
         field,
     )
+    workload = open_workload(options.draft(seed))
     if out is not None:
         check_writable(out)
     where = find_target(target, model=model, url=url, key=api_key, data_dir=data_dir)
@@ -109,5 +110,5 @@ def capacity(
     most_rate = math.inf if most_requests is None else most_requests
     search = CapacityRun(where, objective, budget_s, width / 100, cv, most_rate, seed, state)
     found = search.run(spec, quiet=json_output)
-    users = Users(demand, cv, open_workload(load).trace_s)
+    users = Users(demand, cv, workload.trace_s)
     search.conclude(found, users, out, json_output=json_output)

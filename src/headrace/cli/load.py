@@ -143,7 +143,7 @@ def load(
 
     from headrace.bench import slo as objectives  # noqa: PLC0415
     from headrace.bench.workload.source import open_workload, too_long  # noqa: PLC0415
-    from headrace.bench.workload.spec import Amount, ClosedLoop  # noqa: PLC0415
+    from headrace.bench.workload.spec import Amount  # noqa: PLC0415
 
     objective = None if slo is None else objectives.parse(slo)
     options = given.RequestOptions(
@@ -161,13 +161,12 @@ def load(
         field,
     )
     how = Shape(users, ramp, rate, rate_chunks, rate_requests, arrivals, time_scale, stages)
+    workload = open_workload(options.draft(seed))
     amount = Amount(
         requests=requests, duration_s=None if duration is None else load_words.seconds("--duration", duration)
     )
     how.check(amount)
     where = find_target(target, model=model, url=url, key=api_key, data_dir=data_dir)
-    draft = given.load_spec(where, options, ClosedLoop(users=1), Amount(requests=1), seed)
-    workload = open_workload(draft)
     notes = [*workload.findings]
     if dataset is not None and np.isnan(workload.lengths[:, 1]).any():
         notes.append(NO_LENGTH)

@@ -116,6 +116,19 @@ class RequestOptions:
     no_stream: bool
     fields: list[str] | None
 
+    def draft(self, seed: int) -> LoadSpec:
+        """What is sent, wherever it goes and however it comes. Raises UsageError."""
+        from headrace.bench.workload.spec import Amount, ClosedLoop, LoadSpec  # noqa: PLC0415
+
+        return LoadSpec(
+            model="",
+            source=self.source(),
+            content=self.content(None),
+            arrivals=ClosedLoop(users=1),
+            amount=Amount(requests=1),
+            seed=seed,
+        )
+
     def source(self) -> Synthetic | Dataset:
         """Raises UsageError."""
         from headrace.bench.workload.spec import Dataset, Synthetic  # noqa: PLC0415
