@@ -58,6 +58,7 @@ async def complete(body: bytes, writer: asyncio.StreamWriter) -> None:
 
 def always(data: bytes, *, then_close: bool = False) -> Answer:
     async def answer(body: bytes, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.01)  # at once, users would come back so fast that the client is the bottleneck
         writer.write(data)
         if then_close:
             await writer.drain()
