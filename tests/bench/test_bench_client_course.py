@@ -16,7 +16,17 @@ from headrace.bench.client.prepared import Prepared
 from headrace.bench.client.sender import Sender
 from headrace.bench.client.shares import closed_share, open_share, useful_processes
 from headrace.bench.client.timer import Timer
-from headrace.bench.workload.spec import Amount, Arrivals, ClosedLoop, Constant, LoadSpec, Poisson
+from headrace.bench.workload.spec import (
+    Amount,
+    Arrivals,
+    ClosedLoop,
+    Constant,
+    LoadSpec,
+    Poisson,
+    Replay,
+    Stage,
+    Stages,
+)
 
 
 class Flights:
@@ -189,6 +199,21 @@ def test_load_is_kept_on_where_the_duration_decides() -> None:
     assert measured == 10 and len(due_s) == 160
     due_s, measured = open_share(spec(Constant(10.0), Amount(duration_s=2.0, requests=5)), None, 30.0, 0, 1)
     assert measured == 5 == len(due_s), "the number of requests decided"
+
+
+def test_stages_are_kept_on_at_their_last_rate_and_a_trace_comes_round_again() -> None:
+    stages = Stages((Stage(2.0, 0.0, 100.0), Stage(2.0, 50.0, 50.0)))
+    due_s, measured = open_share(spec(stages, Amount()), None, 10.0, 0, 1)
+    assert (due_s[:measured] < 4.0).all() and (due_s[measured:] >= 4.0).all() and due_s[-1] < 14.0
+    assert len(due_s) - measured == pytest.approx(10.0 * 50.0, abs=5 * np.sqrt(500))
+    trace_s = np.array([0.0, 1.0, 3.0])
+    due_s, measured = open_share(spec(Replay(), Amount()), trace_s, 4.0, 0, 1)
+    assert measured == 3 and due_s.tolist() == [0.0, 1.0, 3.0, 4.5, 5.5]
+
+
+def test_stages_that_end_in_silence_are_not_kept_on() -> None:
+    due_s, measured = open_share(spec(Stages((Stage(2.0, 50.0, 0.0),)), Amount()), None, 10.0, 0, 1)
+    assert measured == len(due_s) > 0
 
 
 def test_shares_of_a_closed_loop_are_users_and_their_requests() -> None:

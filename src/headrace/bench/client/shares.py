@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.bench.workload.arrivals import due_times
-from headrace.bench.workload.spec import ClosedLoop, LoadSpec
+from headrace.bench.workload.spec import ClosedLoop, LoadSpec, Stages
 
 MOST_KEPT_ON = 1_000_000
 """Requests after the measured ones, at most: in case these never end."""
@@ -24,19 +24,25 @@ def open_share(
 ) -> tuple[NDArray[np.float64], int]:
     """Due times of one process's requests, and how many of them are measured.
 
-    Where the duration decides, load is kept on after it for up to ``keep_on_s``, while measured requests are answered:
-    they are to end under the load that they began in. Raises BenchError.
+    Unless a number of requests decides, load is kept on after the measured ones for up to ``keep_on_s``, while these
+    are answered: they are to end under the load that they began in. Stages go on at their last rate, and a trace comes
+    round again. Raises BenchError.
     """
     assert not isinstance(load.arrivals, ClosedLoop)
     due_s = planned_s(load, trace_s)
     assert due_s is not None
     measured = len(range(share, len(due_s), processes))
-    amount = load.amount
-    if len(due_s) and amount.duration_s is not None and (amount.requests is None or len(due_s) < amount.requests):
-        rate = len(due_s) / amount.duration_s
-        beyond_s = min(keep_on_s, MOST_KEPT_ON / rate)
-        due_s = due_times(load.arrivals, amount, load.seed, trace_s, beyond_s=beyond_s)
+    if len(due_s) and (load.amount.requests is None or len(due_s) < load.amount.requests):
+        beyond_s = min(keep_on_s, MOST_KEPT_ON / _rate(load, due_s))
+        due_s = due_times(load.arrivals, load.amount, load.seed, trace_s, beyond_s=beyond_s)
     return np.ascontiguousarray(due_s[share::processes]), measured
+
+
+def _rate(load: LoadSpec, due_s: NDArray[np.float64]) -> float:
+    """Requests/s at most after the measured ones; of a trace, on average."""
+    if isinstance(load.arrivals, Stages):
+        return max(rate for stage in load.arrivals.stages for rate in (stage.from_rate, stage.to_rate))
+    return len(due_s) / (load.amount.duration_s or due_s.item(-1))
 
 
 def closed_share(load: LoadSpec, share: int, processes: int) -> tuple[list[float], int | None]:
