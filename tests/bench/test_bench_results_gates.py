@@ -158,6 +158,21 @@ def test_the_distance_of_samples_is_judged_as_kolmogorov_and_smirnov_do() -> Non
     assert gates.ks_p(generator.random(300), generator.random(300) + 0.3) < 1e-6
 
 
+def test_equal_gaps_differ_by_no_more_than_a_lag_that_is_allowed() -> None:
+    even = np.arange(0.0, 100.0, 0.05)
+    sent = even + np.random.default_rng(1).exponential(0.0005, len(even))
+    planned = changed(run(even), sent_s=sent)
+    assert told(planned, "gaps between requests").passed
+    late = changed(run(even), sent_s=np.ceil(even / 0.2) * 0.2)
+    assert told(late, "gaps between requests").passed is False
+
+
+def test_prose_that_is_right_on_average_agrees() -> None:
+    spread = np.random.default_rng(2).integers(-6, 7, len(DUE))
+    assert told(changed(SOUND, input_tokens=100 + spread), "input tokens").passed
+    assert told(changed(SOUND, input_tokens=105 + spread), "input tokens").passed is False
+
+
 def test_a_closed_loop_has_no_planned_rate_and_no_gaps() -> None:
     closed = replace(SOUND, planned_s=None)
     for name in ("delivered rate", "gaps between requests"):
