@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 OPENAI_PATHS = re.compile(r"(/v1)?(/chat/completions|/completions)?/?$")
 INVOCATIONS = re.compile(r"(?P<base>.*)/serving-endpoints/(?P<name>[^/]+)(/invocations)?/?$")
+
+
+SIMULATED = "simulated/"
+"""How the simulated engine names what it serves, when it is asked without a Headrace server before it."""
 
 
 def find_target(word: str, *, model: str | None, url: str | None, key: str | None, data_dir: Path | None) -> Target:
@@ -83,6 +88,8 @@ def _target(kind: Any, server: Connection, model: str, *, terms: Terms, path: st
     from headrace.bench.target import Target  # noqa: PLC0415
 
     certificate = None if server.cert is None else str(server.cert)
+    if model.startswith(SIMULATED):
+        terms = replace(terms, simulated=True)
     return Target(kind, server.url, model, server.key, path, terms, server.tls(), certificate)
 
 

@@ -144,7 +144,7 @@ def print_summary(summary: Summary) -> None:
         ["gate", "", "what was seen"],
         [[gate.name, {True: "ok", False: "FAILED", None: "-"}[gate.passed], gate.words] for gate in summary.gates],
     )
-    for name, words in _defined(summary):
+    for name, words in _defined(summary, figures):
         out.print(f"{name}: {words}", style="dim", markup=False)
 
 
@@ -166,6 +166,15 @@ def _print_figures(summary: Summary, figures: Figures, mark: str) -> None:
         [[name, *_latency(getattr(figures.latencies, field))] for field, name in LATENCIES],
         title=f"{mark}latency [95% interval]",
     )
+    for share, words in (
+        (
+            figures.latencies.several_token_events,
+            "of the events carry several tokens: ITL by token is an even split there",
+        ),
+        (figures.latencies.guessed_events, "of the events carry a number of tokens that was not told: a guess"),
+    ):
+        if share:
+            out.print(f"{share:.1%} {words}", markup=False, highlight=False)
     for attainment in figures.attainments:
         out.print(f"{mark}{_attained(attainment)}", markup=False, highlight=False)
     if summary.notebook is not None:
@@ -220,9 +229,14 @@ def _latency(found: Distribution | None) -> list[str]:
         return ["-"] * 7
     cells = []
     for point in found.percentiles:
-        interval = "" if point.low is None or point.high is None else f" [{point.low:.3f}, {point.high:.3f}]"
-        cells.append(f"{point.value:.3f}{interval}")
-    return [*cells, f"{found.mean:.3f}", f"{found.maximum:.3f}"]
+        interval = "" if point.low is None or point.high is None else f" [{_short(point.low)}, {_short(point.high)}]"
+        cells.append(f"{_short(point.value)}{interval}")
+    return [*cells, _short(found.mean), _short(found.maximum)]
+
+
+def _short(seconds: float) -> str:
+    """To the millisecond, and finer where a millisecond is much."""
+    return f"{seconds:.3f}" if abs(seconds) >= 0.1 else f"{seconds:.5f}"
 
 
 def _attained(found: Attainment) -> str:
@@ -237,7 +251,7 @@ def _attained(found: Attainment) -> str:
     )
 
 
-def _defined(summary: Summary) -> Iterator[tuple[str, str]]:
+def _defined(summary: Summary, figures: Figures) -> Iterator[tuple[str, str]]:
     """Those of the figures that are shown."""
     missing = {
         "notebook": summary.notebook is None,
@@ -245,6 +259,8 @@ def _defined(summary: Summary) -> Iterator[tuple[str, str]]:
         "attainment": summary.slo is None,
         "attainment_with_rejected": summary.slo is None or not summary.whole.counts.rejected,
         "goodput_per_s": summary.slo is None,
+        "several_token_events": not figures.latencies.several_token_events,
+        "guessed_events": not figures.latencies.guessed_events,
         "steady": summary.steady is None,
     }
     for name, words in summary.definitions.items():
