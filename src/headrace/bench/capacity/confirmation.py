@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headrace.bench.capacity.evidence import ALPHA, Told, common_effect, verdict
+from headrace.bench.capacity.evidence import ALPHA, Told, common_effect, drifts, verdict
 from headrace.bench.capacity.posterior import Posterior
-from headrace.bench.capacity.stability import WARM_UP_SHARE
+from headrace.bench.capacity.stability import LEAST_DRIFT, WARM_UP_SHARE, pooled
 from headrace.bench.capacity.statistics import Verdict, requests_to_show
 
 REPLICATES = 3
@@ -23,6 +23,9 @@ STEPS = 70
 """The rate to confirm is looked for from the lower end of the interval (or ``WIDE``) down to half of it, by 1% each."""
 MARGIN = 1.3
 """Of requests, since the design effect that the replicates will show is not known."""
+
+DRIFT_ERRORS = 2.0
+"""Standard errors by which the drift of the replicates together may exceed nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,5 +89,11 @@ def spent(look: int) -> float:
 
 
 def judge(among: Sequence[Told], rate: float, targets: Sequence[float], look: int) -> Verdict:
-    """On all replicates at ``rate`` together."""
-    return verdict(replicates(among, rate), targets, among=among, alpha=spent(look))
+    """On all replicates at ``rate`` together. A backlog that grows in them on the whole is a FAIL sooner than in one
+    probe: here a server is to show that it keeps up."""
+    told = replicates(among, rate)
+    if told:
+        share, error = pooled(*drifts(told))
+        if share - DRIFT_ERRORS * error > 0 and share > LEAST_DRIFT:
+            return "FAIL"
+    return verdict(told, targets, among=among, alpha=spent(look))

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from headrace.bench.capacity.evidence import Evidence, Told, drifts, evidence
+from headrace.bench.capacity.scout import Saturation
 
 Array = NDArray[np.float64]
 
@@ -39,7 +40,9 @@ FINE = 120
 NEGLIGIBLE = 1e-4
 """Mass on either side that the fine part of the grid may leave to the coarse part."""
 BACKLOG_FIRST = 0.1
-"""Prior probability that the backlog grows at a rate where all limits are still met."""
+"""Prior probability that the backlog grows at a rate where all limits are still met, before the server was saturated."""
+SATURATED = 0.9
+"""Probability that an open loop can bring no more than the closed loop did when more users brought no more."""
 PRIOR_WEIGHT = 3.0
 """Probes' worth of belief that the model fits."""
 
@@ -108,26 +111,37 @@ class Posterior:
         return float(curve.mass[some] @ (slope * expit(logit)).sum(axis=1) / curve.mass[some].sum())
 
 
-def posterior(told: Sequence[Told], targets: Sequence[float], lowest: float, highest: float) -> Posterior:
+def posterior(
+    told: Sequence[Told],
+    targets: Sequence[float],
+    lowest: float,
+    highest: float,
+    saturation: Saturation | None = None,
+) -> Posterior:
     """Of ``usable`` probes; the capacity is somewhere in ``[lowest, highest]`` requests/s, a priori at any of its
-    logarithms alike."""
+    logarithms alike, but not above ``saturation``."""
     data = [evidence(told, criterion, target) for criterion, target in enumerate(targets)]
     coarse = np.linspace(math.log(lowest), math.log(highest), COARSE)
-    first = _on_grid(coarse, data, targets, told, 1.0)
+    first = _on_grid(coarse, data, targets, told, 1.0, saturation)
     cdf = first.cdf
     low = max(int(np.searchsorted(cdf, NEGLIGIBLE)) - 1, 0)
     high = min(int(np.searchsorted(cdf, 1 - NEGLIGIBLE)) + 1, COARSE - 1)
     grid = np.concatenate((coarse[:low], np.linspace(coarse[low], coarse[high], FINE), coarse[high + 1 :]))
-    found = _on_grid(grid, data, targets, told, 1.0)
+    found = _on_grid(grid, data, targets, told, 1.0, saturation)
     excess = max(_overdispersion(found, each, criterion) for criterion, each in enumerate(data))
-    return _on_grid(grid, data, targets, told, excess) if excess > 1 else found
+    return _on_grid(grid, data, targets, told, excess, saturation) if excess > 1 else found
 
 
 def _on_grid(
-    grid: Array, data: Sequence[Evidence], targets: Sequence[float], told: Sequence[Told], excess: float
+    grid: Array,
+    data: Sequence[Evidence],
+    targets: Sequence[float],
+    told: Sequence[Told],
+    excess: float,
+    saturation: Saturation | None,
 ) -> Posterior:
     curves = tuple(_curve(grid, each, target, excess) for each, target in zip(data, targets, strict=True))
-    return Posterior(grid, np.gradient(grid), curves, _stable(grid, data[0].rate, *drifts(told)), excess)
+    return Posterior(grid, np.gradient(grid), curves, _stable(grid, data[0].rate, *drifts(told), saturation), excess)
 
 
 def _curve(grid: Array, data: Evidence, target: float, excess: float) -> Curve:
@@ -158,18 +172,23 @@ def _by_depth(good: float, bad: float, target: float, side: int) -> Array:
     return np.asarray(best + np.log((1 - ASTRAY) * near + ASTRAY * likelihood[ANY_DEPTH].mean() + 1e-300))
 
 
-def _stable(grid: Array, rate: Array, share: Array, error: Array) -> Array:
+def _stable(grid: Array, rate: Array, share: Array, error: Array, saturation: Saturation | None) -> Array:
     """A server that does ``c`` requests/s leaves 1 - c / rate of the arrivals in the backlog, and none below ``c``.
 
-    In most services limits are missed before the backlog grows, and ``c`` is never seen.
+    In most services limits are missed before the backlog grows, and ``c`` is seen in a closed loop only.
     """
     expected = np.maximum(1 - np.exp(grid[None, :] - np.log(rate)[:, None]), 0.0)
     against = (((share[:, None] - expected) / error[:, None]) ** 2).sum(axis=0) / 2
     never = ((share / error) ** 2).sum() / 2
     best = min(float(against.min()), float(never))
     width = np.gradient(grid)
-    mass = BACKLOG_FIRST * np.exp(best - against) * width / width.sum()
-    above = np.cumsum(mass[::-1])[::-1] - mass + (1 - BACKLOG_FIRST) * math.exp(best - float(never))
+    first, prior = BACKLOG_FIRST, BACKLOG_FIRST * width / width.sum()
+    if saturation is not None:
+        near = np.exp(-0.5 * ((grid - math.log(saturation.rate)) / saturation.error) ** 2) * width
+        prior = (1 - SATURATED) * prior + SATURATED * near / near.sum()
+        first = float(prior.sum())
+    mass = np.exp(best - against) * prior
+    above = np.cumsum(mass[::-1])[::-1] - mass + (1 - first) * math.exp(best - float(never))
     return np.asarray(above / (above[0] + mass[0]))
 
 

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 
 from headrace.bench.capacity.protocol import Observed, Probe
-from headrace.bench.capacity.stability import drift, settled
+from headrace.bench.capacity.stability import drift, pace, settled
 from headrace.bench.capacity.statistics import design_effect
 
 MOST_REJECTED = 0.01
@@ -34,7 +34,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     rejected: int
     elapsed_s: float
     throughput: float
-    """Requests/s that ended."""
+    """Requests/s that ended; in a closed loop, while all its users were busy."""
+    throughput_error: float
+    """Relative standard error."""
     drift: float
     """Share of arrivals that stays in the backlog."""
     drift_error: float
@@ -56,7 +58,6 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 def summarise(probe: Probe, observed: Observed) -> Result:
     skip = settled(probe, observed)
     answered = len(observed.scheduled_s)
-    seconds = float(observed.end_s.max() - observed.scheduled_s[0]) if answered else 0.0
     return Result(
         counts=tuple(
             Counts(int(np.count_nonzero(good[skip:])), answered - skip, design_effect(good[skip:]))
@@ -65,7 +66,7 @@ def summarise(probe: Probe, observed: Observed) -> Result:
         requests=answered + observed.rejected,
         rejected=observed.rejected,
         elapsed_s=observed.elapsed_s,
-        throughput=answered / seconds if seconds > 0 else 0.0,
+        **dict(zip(("throughput", "throughput_error"), pace(probe, observed), strict=True)),
         **dict(zip(("drift", "drift_error"), drift(probe, observed), strict=True)),
         input_tokens=observed.input_tokens,
         output_tokens=observed.output_tokens,

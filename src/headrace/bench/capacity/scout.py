@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from headrace.bench.capacity.evidence import Told
 from headrace.bench.capacity.protocol import Probe
@@ -16,8 +17,21 @@ from headrace.bench.capacity.statistics import share_bounds, share_verdict
 
 LEAST_GAIN = 1.05
 """Twice the users that bring less throughput than this have saturated the server."""
+LEAST_ERROR = 0.03
+"""Of the saturated throughput, relative: more users yet would bring up to another 5% (of a step that takes so much longer
+for each request in the batch), and the next minute is never like the last."""
 OPEN_SHARE = 0.8
 """Of the closed loop's throughput: random arrivals queue where users would wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saturation:
+    """What the closed loop showed of the most that the server does."""
+
+    rate: float
+    """Requests/s."""
+    error: float
+    """Relative standard error."""
 
 
 def floor(unit: int, seed: int) -> Probe:
@@ -54,6 +68,20 @@ def next_users(told: Sequence[Told], targets: Sequence[float], most_users: int) 
     if len(closed) > 1 and last.throughput < LEAST_GAIN * closed[-2][1].throughput:
         return None
     return min(2 * users, most_users)
+
+
+def saturation(told: Sequence[Told]) -> Saturation | None:
+    """Where the closed loop ended since more users brought no more throughput. None where latency, the client or the
+    range ended it: what the server would do with more users is not known then.
+    """
+    closed = [result for probe, result in told if probe.users is not None]
+    if len(closed) < 2 or any(result.invalid or result.limited or not result.n for result in closed[-2:]):
+        return None
+    before, last = closed[-2:]
+    if last.throughput >= LEAST_GAIN * before.throughput:
+        return None
+    best = max(before, last, key=lambda result: result.throughput)
+    return Saturation(best.throughput, math.hypot(LEAST_ERROR, best.throughput_error))
 
 
 def level(users: int, unit: int, seed: int) -> Probe:

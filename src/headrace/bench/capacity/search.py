@@ -183,6 +183,8 @@ class Search:
 
     def _confirm(self, belief: Posterior) -> list[Probe] | Answer:
         among, refused = usable(self.told), self._refused()
+        # Where nothing has failed yet, the belief reaches far beyond every rate that was tried.
+        tried = max(probe.rate or 0.0 for probe, _ in among)
         most = max(30 * self._unit, sum(result.n for _, result in among))
         plan = confirmation.plan(
             belief,
@@ -192,14 +194,15 @@ class Search:
             seconds=0.95 * self._left_s,
             most_requests=most,
             before=self._confirming,
-            highest=self._highest if refused is None else min(self._highest, refused / NEAR_LIMIT),
+            highest=min(self._highest, tried, refused / NEAR_LIMIT if refused is not None else math.inf),
         )
         if self._left_s * plan.rate < confirmation.REPLICATES * self._unit:
             return self._answer("budget")
         rates = [plan.rate] * confirmation.REPLICATES
         if 2 * plan.requests * (len(rates) + 2) < self._left_s * plan.rate:
-            if plan.above < min(refused or math.inf, self._highest):
-                rates.append(plan.above)
+            above = min(plan.above, BRACKET_STEPS[0] * tried)
+            if above < min(refused or math.inf, self._highest):
+                rates.append(above)
             if not self._looks:
                 # Does it hold below, too? Somewhere, since nothing says where a dip would be.
                 rates.append(plan.rate * self._seeds.uniform(*BELOW))
@@ -256,7 +259,9 @@ class Search:
             return None
         if self._belief is None or self._belief[0] != len(self.told):
             lowest = self._begin() / REACH
-            found = posterior(among, self._targets, lowest, self._begin() * REACH)
+            found = posterior(
+                among, self._targets, lowest, self._begin() * REACH, saturation=scout.saturation(self.told)
+            )
             self._belief = (len(self.told), found)
         return self._belief[1]
 

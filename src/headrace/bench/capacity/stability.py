@@ -1,4 +1,4 @@
-"""Whether a server keeps up: the transient that is left out, and the backlog that grows.
+"""Whether a server keeps up: its pace, the transient that is left out, and the backlog that grows.
 
 A finite probe above capacity can still meet its limits while the queue builds. What is judged is the drift: the share
 of arrivals that is added to the backlog, from the slope of the number in flight.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from headrace.bench.capacity.protocol import Observed, Probe
 
@@ -57,6 +58,32 @@ def drift(probe: Probe, observed: Observed) -> tuple[float, float]:
     # Means of neighbouring blocks of b steps of a random walk differ with variance 2/3 b s.
     step = max(float(np.diff(blocks).var(ddof=1)) / (size * 2 / 3), 1.0)
     return slope, math.sqrt(1.2 * step / arrivals)
+
+
+def pace(probe: Probe, observed: Observed) -> tuple[float, float]:
+    """Requests/s that ended, and relative standard error: of a closed loop while all its users were busy, if that was
+    long enough to be told."""
+    n = len(observed.scheduled_s)
+    if n == 0:
+        return 0.0, math.inf
+    began_s, ended = float(observed.scheduled_s[0]), np.sort(observed.end_s)
+    seconds = float(ended[-1]) - began_s
+    whole = (n / seconds if seconds > 0 else 0.0, 1 / math.sqrt(n))
+    if probe.users is None or n < 2 * probe.users:
+        return whole
+    busy = ended[probe.users - 1 : int(np.searchsorted(ended, observed.scheduled_s[-1], side="right"))]
+    size = (len(busy) - 1) // BLOCKS
+    if size < 1 or not busy[-1] > busy[0]:
+        return whole
+    # Of eight blocks of departures: bunches and unequal lengths are in their variance.
+    blocks = np.diff(busy[::size][: BLOCKS + 1])
+    return (len(busy) - 1) / float(busy[-1] - busy[0]), float(blocks.std(ddof=1) / blocks.mean()) / math.sqrt(BLOCKS)
+
+
+def pooled(shares: NDArray[np.float64], errors: NDArray[np.float64]) -> tuple[float, float]:
+    """Drift, and its standard error, of several probes at one rate."""
+    weights = 1 / errors**2
+    return float(weights @ shares / weights.sum()), 1 / math.sqrt(float(weights.sum()))
 
 
 def grows(share: float, error: float) -> bool:
