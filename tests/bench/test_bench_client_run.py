@@ -90,6 +90,15 @@ async def test_users_of_a_closed_loop_send_as_many_requests_as_were_asked_for_an
     assert records.requests["new_connection"].sum() == 2
 
 
+async def test_an_open_loop_finds_connections_open_when_it_begins(tmp_path: Path) -> None:
+    async with serving(always(GOOD)) as url:
+        quick = await run(client_spec(url, arrivals=Constant(100.0), amount=Amount(duration_s=0.01)), tmp_path)
+        slow = await run(client_spec(url, arrivals=Constant(40.0), amount=Amount(requests=1)), tmp_path)
+    assert outcomes(quick)[0] == outcomes(slow)[0] == Outcome.OK
+    assert not quick.requests["new_connection"][0]
+    assert slow.requests["new_connection"][0]
+
+
 async def test_users_start_evenly_over_the_ramp(tmp_path: Path) -> None:
     async with serving(always(STREAM)) as url:  # answers that never end: each user sends one request
         spec = client_spec(url, arrivals=ClosedLoop(users=4, ramp_s=0.4), amount=Amount(requests=4), timeout_s=0.5)

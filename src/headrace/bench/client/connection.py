@@ -65,6 +65,10 @@ class Connection(asyncio.Protocol):
         """Idle and open, as far as anybody can know."""
         return self._transport is not None and self._flight is None and not self._transport.is_closing()
 
+    def open_ahead(self) -> None:
+        """It is there before any request needs it, as one that was used is."""
+        self._used = True
+
     def send(self, flight: Flight) -> None:
         assert self._transport is not None
         self._flight = flight

@@ -56,7 +56,7 @@ REQUEST = np.dtype(
         ("status", "u2"),  # 0: none came
         ("retries", "u1"),
         ("counted", "?"),  # the server told its usage
-        ("new_connection", "?"),
+        ("new_connection", "?"),  # made for it: the time to connect is in its latency; not so if it was open before
         ("scheduled_s", "f8"),  # due; in a closed loop, when its user was free
         ("sent_s", "f8"),  # its first byte was handed to the kernel (or to a connection still being made)
         ("first_byte_s", "f8"),  # of the body

@@ -1,10 +1,16 @@
-"""Requests to one server: a pool of connections without limit, time-outs, and another try where it was asked for."""
+"""Requests to one server: a pool of connections without limit, time-outs, and another try where it was asked for.
+
+Connections that are open before the load begins spare its first requests the time to connect, as clients that keep
+theirs are spared it. There is no limit to how many are open, but to how many are being made: a client that is short of
+processor time would otherwise make one for every request that it is late with, and so be later still.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import errno
 import ssl
+from collections import deque
 from collections.abc import Callable, Sequence
 from time import monotonic
 
@@ -12,6 +18,11 @@ from headrace.bench.client.connection import Connection
 from headrace.bench.client.flight import Flight
 from headrace.bench.client.spec import Origin
 
+MOST_OPENING = 128
+"""Connections being made at a time. Further requests wait for the first that is made or free; they are sent then, so
+that their wait counts as the client's own lateness."""
+OPEN_AHEAD_WITHIN_S = 1.0
+"""What takes longer is left to the requests."""
 LONGEST_WAIT_S = 60.0
 """Before a request is sent again, whatever the server says."""
 _FIRST_WAIT_S = 0.5
@@ -43,8 +54,19 @@ class Sender:
         self._idle: dict[Connection, None] = {}  # the last one used comes first: the rest can age and go
         self._next_address = 0
         self._aloft: dict[Flight, Connection | asyncio.Task[None]] = {}  # in the order of their sending
+        self._opening = 0
+        self._queue: deque[tuple[Flight, float]] = deque()  # requests without a connection, and since when
         self._waiting: dict[Flight, asyncio.TimerHandle] = {}
         self._closed = False
+
+    async def open_ahead(self, count: int) -> None:
+        """Have so many connections before the first request. Those that cannot be made are left to the requests, which
+        tell why."""
+        opening = [self._loop.create_task(self._open_idle()) for _ in range(count)]
+        if opening:
+            _, late = await asyncio.wait(opening, timeout=OPEN_AHEAD_WITHIN_S)
+            for task in late:
+                task.cancel()
 
     def send(self, flight: Flight) -> None:
         idle = self._idle
@@ -54,7 +76,7 @@ class Sender:
                 self._aloft[flight] = connection
                 connection.send(flight)
                 return
-        self._open_for(flight)
+        self._open_or_wait(flight)
 
     def sweep(self) -> None:
         """Give up what has taken too long; to be called now and then."""
@@ -66,6 +88,9 @@ class Sender:
             late.append(flight)
         for flight in late:
             self._cut(flight, f"no complete answer within {self._timeout_s:g} s", timed_out=True)
+        while self._queue and self._queue[0][1] + self._connect_timeout_s < now:
+            flight, _ = self._queue.popleft()
+            self._fail(flight, f"none was free within {self._connect_timeout_s:g} s, with {MOST_OPENING} being made")
 
     def cut_off(self) -> None:
         """The run ends: so does everything under way. Nothing is sent any more."""
@@ -74,6 +99,8 @@ class Sender:
             timer.cancel()
             del self._waiting[flight]
             self._cut_waiting(flight)
+        while self._queue:
+            self._cut_waiting(self._queue.popleft()[0])
         for flight in list(self._aloft):
             self._cut(flight, "cut off by the end of the run", cut_off=True)
         for connection in list(self._idle):
@@ -83,14 +110,20 @@ class Sender:
     # The connections' side.
 
     def keep(self, connection: Connection) -> None:
-        self._idle[connection] = None
+        if self._queue:
+            flight, _ = self._queue.popleft()
+            self._aloft[flight] = connection
+            connection.send(flight)
+        else:
+            self._idle[connection] = None
 
     def forget(self, connection: Connection) -> None:
         self._idle.pop(connection, None)
 
     def resend(self, flight: Flight) -> None:
         """The connection that was kept for it had been closed by the server."""
-        self._open_for(flight)
+        del self._aloft[flight]
+        self._open_or_wait(flight)
 
     def settle(self, flight: Flight) -> None:
         """An attempt is over."""
@@ -109,28 +142,55 @@ class Sender:
         flight.begin()
         self.send(flight)
 
+    def _open_or_wait(self, flight: Flight) -> None:
+        if self._opening < MOST_OPENING:
+            self._open_for(flight)
+        else:
+            self._queue.append((flight, monotonic()))
+
     def _open_for(self, flight: Flight) -> None:
         flight.sent = monotonic()
-        self._aloft.pop(flight, None)
-        self._aloft[flight] = self._loop.create_task(self._open(flight))
+        self._opening += 1
+        task = self._aloft[flight] = self._loop.create_task(self._open(flight))
+        task.add_done_callback(self._opened)
+
+    def _opened(self, task: asyncio.Task[None]) -> None:
+        self._opening -= 1
+        if not task.cancelled():
+            task.result()  # an error here is this program's own
+        if self._queue:
+            self._open_for(self._queue.popleft()[0])
 
     async def _open(self, flight: Flight) -> None:
         began = flight.sent
         try:
             connection = await self._connect()
         except TimeoutError:
-            fault = f"no connection to {self._origin.authority} within {self._connect_timeout_s:g} s"
+            fault = f"it took longer than {self._connect_timeout_s:g} s"
         except OSError as error:
-            fault = f"no connection to {self._origin.authority}: {why_not_connected(error)}"
+            fault = why_not_connected(error)
         else:
             if connection.usable:
                 self._aloft[flight] = connection
                 connection.send(flight)
                 flight.sent = began  # the time it took to connect is the request's
                 return
-            fault = f"no connection to {self._origin.authority}: the server closed it at once"
+            fault = "the server closed it at once"
+        self._fail(flight, fault)
+
+    async def _open_idle(self) -> None:
+        try:
+            connection = await self._connect()
+        except OSError:  # TimeoutError is one
+            return
+        if connection.usable:
+            connection.open_ahead()
+            self.keep(connection)
+
+    def _fail(self, flight: Flight, why: str) -> None:
+        """There is no connection for it."""
         flight.connected = False
-        flight.fault = fault
+        flight.fault = f"no connection to {self._origin.authority}: {why}"
         flight.end = monotonic()
         self.settle(flight)
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import uvloop
 
 from headrace.bench.client.course import ClosedCourse, Course, OpenCourse
@@ -37,6 +38,10 @@ from headrace.bench.errors import BenchError
 from headrace.bench.workload.source import open_workload
 from headrace.bench.workload.spec import ClosedLoop
 from headrace.wire.tls import TlsError, client_context, pinned_context
+
+AHEAD_S = 0.02
+"""How long an answer takes at least, as a guess: an open loop begins with connections for what is due in that time."""
+MOST_AHEAD = 64
 
 
 def main() -> int:
@@ -56,6 +61,7 @@ async def run(task: Task) -> None:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_on_error)
     worker = Worker(task)
+    await worker.open_ahead()
     commands = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), os.fdopen(task.commands, "rb"))
     say(Report(state="ready"))
@@ -123,14 +129,21 @@ class Worker:
         numbers: Iterator[int] = itertools.count(task.share, spec.processes)
         self._prepared = Prepared(workload, numbers, where, spec.key, stream=load.content.stream)
         self.course: Course
+        self._ahead = 0
         if isinstance(load.arrivals, ClosedLoop):
             starts_s, requests = closed_share(load, task.share, spec.processes)
             self.course = ClosedCourse(self._sender, self._prepared, starts_s, requests, load.amount.duration_s)
         else:
             due_s, measured = open_share(load, workload.trace_s, spec.timeout_s, task.share, spec.processes)
             self.course = OpenCourse(self._sender, self._prepared, due_s, measured)
+            self._ahead = min(MOST_AHEAD, int(AHEAD_S * np.searchsorted(due_s, 1.0)))
         self._pulse = Pulse(self._sender.sweep, self._flush)
         self._prepared.fill()
+
+    async def open_ahead(self) -> None:
+        """Connections for the beginning of an open loop: its first requests find them open, as those of a service that
+        has been up for a while do. Below 50 requests/s there are none."""
+        await self._sender.open_ahead(self._ahead)
 
     def start(self, zero: float) -> None:
         """Raises OSError where nothing can be written."""
