@@ -25,7 +25,9 @@ MARGIN = 1.3
 """Of requests, since the design effect that the replicates will show is not known."""
 
 DRIFT_ERRORS = 2.0
-"""Standard errors by which the drift of the replicates together may exceed nothing."""
+"""Standard errors by which the drift at the rate to be confirmed may exceed nothing."""
+LEAST_LATENCIES = 40.0
+"""Of one stream, that the replicates last together: in less, a queue has not had the time to fail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +85,22 @@ def replicates(told: Sequence[Told], rate: float) -> list[Told]:
     return [one for one in told if one[0].phase == "confirm" and one[0].rate == rate]
 
 
+def lasted_s(told: Sequence[Told], rate: float) -> float:
+    return sum(result.elapsed_s for _, result in replicates(told, rate))
+
+
 def spent(look: int) -> float:
     """Level of the ``look``-th look at the confirmation, from 1: each spends half of what is left of 5%."""
     return float(ALPHA * 0.5**look)
 
 
-def judge(among: Sequence[Told], rate: float, targets: Sequence[float], look: int) -> Verdict:
-    """On all replicates at ``rate`` together. A backlog that grows in them on the whole is a FAIL sooner than in one
-    probe: here a server is to show that it keeps up."""
+def judge(among: Sequence[Told], rate: float, targets: Sequence[float], look: int, least_s: float) -> Verdict:
+    """On all replicates at ``rate`` together, if they lasted ``least_s``. A backlog that grows there on the whole is a
+    FAIL sooner than in one probe: here a server is to show that it keeps up."""
     told = replicates(among, rate)
     if told:
-        share, error = pooled(*drifts(told))
+        share, error = pooled(*drifts([one for one in among if one[0].rate == rate]))
         if share - DRIFT_ERRORS * error > 0 and share > LEAST_DRIFT:
             return "FAIL"
-    return verdict(told, targets, among=among, alpha=spent(look))
+    found = verdict(told, targets, among=among, alpha=spent(look))
+    return "UNRESOLVED" if found == "PASS" and lasted_s(among, rate) < least_s else found

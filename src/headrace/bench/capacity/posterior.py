@@ -40,7 +40,7 @@ FINE = 120
 NEGLIGIBLE = 1e-4
 """Mass on either side that the fine part of the grid may leave to the coarse part."""
 BACKLOG_FIRST = 0.1
-"""Prior probability that the backlog grows at a rate where all limits are still met, before the server was saturated."""
+"""Prior probability that the backlog grows at a rate where all limits are met, while no saturation was seen."""
 SATURATED = 0.9
 """Probability that an open loop can bring no more than the closed loop did when more users brought no more."""
 PRIOR_WEIGHT = 3.0

@@ -18,9 +18,9 @@ from headrace.bench.capacity.statistics import share_bounds, share_verdict
 LEAST_GAIN = 1.05
 """Twice the users that bring less throughput than this have saturated the server."""
 LEAST_ERROR = 0.03
-"""Of the saturated throughput, relative: more users yet would bring up to another 5% (of a step that takes so much longer
-for each request in the batch), and the next minute is never like the last."""
-OPEN_SHARE = 0.8
+"""Of the saturated throughput, relative: more users yet would bring up to another 5% where each request in the batch
+makes a step so much longer, and the next minute is never like the last."""
+OPEN_SHARE = 0.7
 """Of the closed loop's throughput: random arrivals queue where users would wait."""
 
 

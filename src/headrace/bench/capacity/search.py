@@ -28,6 +28,9 @@ TIME_SHARE: dict[Phase, float] = {"floor": 0.04, "scout": 0.03, "bracket": 0.08,
 """Of the budget, that one probe may take."""
 SEARCH_SHARE = 0.6
 """Of the budget; the rest is for the confirmation."""
+FAIL_SHARE = 0.15
+"""Of the budget, the last of the search: where no rate has failed by then it looks well above all, since without a
+failure nothing that was seen bounds the capacity."""
 LATENCIES: dict[Phase, float] = {"bracket": 30.0, "refine": 60.0, "confirm": 60.0}
 """Latencies of one stream that an open loop lasts at least: a queue must have had time to become what it will be, and
 to change often enough that its correlation can be seen."""
@@ -173,8 +176,12 @@ class Search:
             return self._open("bracket", max(min(rates) / step, self._begin() / REACH), self._unit * 10)
         low, middle, high = (belief.quantile(share) for share in (0.025, 0.5, 0.975))
         narrow = high - low <= self._width * middle
-        if narrow or self._left_s < (1 - SEARCH_SHARE) * self._budget_s:
+        unbounded = "FAIL" not in verdicts and refused is None and max(rates) < 0.999 * self._highest
+        left = self._left_s / self._budget_s - (1 - SEARCH_SHARE)
+        if left < 0 or (narrow and not unbounded):
             return self._confirm(belief)
+        if unbounded and (narrow or left < FAIL_SHARE):
+            return self._open("bracket", min(max(rates) * BRACKET_STEPS[0], self._highest), self._unit * 10)
         known = sum(result.n for _, result in among)
         rate = min(max(middle, min(rates) / BRACKET_STEPS[0]), max(rates) * BRACKET_STEPS[0], self._highest)
         if refused is not None and rate > refused / NEAR_LIMIT:
@@ -196,10 +203,12 @@ class Search:
             before=self._confirming,
             highest=min(self._highest, tried, refused / NEAR_LIMIT if refused is not None else math.inf),
         )
-        if self._left_s * plan.rate < confirmation.REPLICATES * self._unit:
+        missing_s = self._lasting_s(confirmation.LEAST_LATENCIES) - confirmation.lasted_s(among, plan.rate)
+        if self._left_s < max(missing_s, confirmation.REPLICATES * self._unit / plan.rate):
             return self._answer("budget")
         rates = [plan.rate] * confirmation.REPLICATES
-        if 2 * plan.requests * (len(rates) + 2) < self._left_s * plan.rate:
+        requests = max(plan.requests, 2 * self._unit, math.ceil(missing_s * plan.rate / len(rates)))
+        if 2 * requests * (len(rates) + 2) < self._left_s * plan.rate:
             above = min(plan.above, BRACKET_STEPS[0] * tried)
             if above < min(refused or math.inf, self._highest):
                 rates.append(above)
@@ -208,7 +217,7 @@ class Search:
                 rates.append(plan.rate * self._seeds.uniform(*BELOW))
         self._confirming = plan.rate
         return [
-            self._open("confirm", rates[place], max(plan.requests, 2 * self._unit), len(rates))[0]
+            self._open("confirm", rates[place], requests, len(rates))[0]
             for place in self._seeds.permutation(len(rates))
         ]
 
@@ -216,7 +225,8 @@ class Search:
         """After all replicates of a confirmation."""
         assert self._confirming is not None
         self._looks += 1
-        found = confirmation.judge(usable(self.told), self._confirming, self._targets, self._looks)
+        least_s = self._lasting_s(confirmation.LEAST_LATENCIES)
+        found = confirmation.judge(usable(self.told), self._confirming, self._targets, self._looks, least_s)
         if found == "PASS":
             self._confirmed = self._confirming
         elif found == "FAIL":
@@ -226,10 +236,14 @@ class Search:
 
     def _open(self, phase: Phase, rate: float, requests: float, probes: int = 1) -> list[Probe]:
         longest_s = min(TIME_SHARE[phase] * self._budget_s, self._left_s / probes)
-        least_s = min(LATENCIES[phase] / self.told[0][1].throughput, longest_s)
+        least_s = min(self._lasting_s(LATENCIES[phase]), longest_s)
         most = max(math.ceil(min(max(requests, LONGER * least_s * rate), longest_s * rate)), 1)
         least = min(2 * self._unit if phase == "bracket" else 4 * self._unit, most)
         return [Probe(phase, self._seed(), least, most, rate=rate, min_s=least_s)]
+
+    def _lasting_s(self, latencies: float) -> float:
+        """So many latencies of one stream."""
+        return latencies / self.told[0][1].throughput
 
     def _decided(self, probe: Probe, result: Result) -> Verdict:
         """By the sequential test, with counts divided by their design effects."""
