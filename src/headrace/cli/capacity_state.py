@@ -9,11 +9,12 @@ from pathlib import Path
 import msgspec
 
 from headrace.bench.capacity.evidence import Told
+from headrace.bench.capacity.protocol import Budget
 from headrace.bench.capacity.search import Search
 from headrace.bench.workload.spec import Amount, ClosedLoop, LoadSpec
 from headrace.cli.errors import CommandError
 
-FORMAT = 1
+FORMAT = 2
 
 
 class _Kept(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,6 +22,7 @@ class _Kept(msgspec.Struct, frozen=True, kw_only=True):
     target: str
     load: LoadSpec
     cv: float | None
+    budgets: list[Budget] = []
     told: list[Told]
 
 
@@ -30,9 +32,13 @@ class SearchState:
     def __init__(self, path: Path, target: str, load: LoadSpec, cv: float | None) -> None:
         """``target``: in words. ``load``: as the command line says it, before a server was asked about it."""
         self._path, self._target, self._load, self._cv = path, target, _constant(load), cv
+        self._budgets: list[Budget] = []
 
     def take_up(self, search: Search) -> None:
-        """With what was kept, if anything was. Raises CommandError where that is of another search."""
+        """With what was kept, if anything was; it goes on with the budget it was made with. Raises CommandError where
+        what was kept is of another search, or of one with more.
+        """
+        self._budgets = search.budgets
         try:
             content = self._path.read_bytes()
         except FileNotFoundError:
@@ -50,13 +56,20 @@ class SearchState:
             told = kept.told
             while told and told[-1][1].invalid:
                 told.pop()  # it said nothing of the server, and may be tried again
-            search.retell(told)
+            search.retell(told, kept.budgets)
         except (ValueError, msgspec.MsgspecError) as error:
             raise CommandError(f"cannot go on from {self._path}: {error}") from None
 
     def keep(self, told: Sequence[Told]) -> None:
         """Replaces the file as a whole. Raises CommandError."""
-        kept = _Kept(format=FORMAT, target=self._target, load=self._load, cv=self._cv, told=list(told))
+        kept = _Kept(
+            format=FORMAT,
+            target=self._target,
+            load=self._load,
+            cv=self._cv,
+            budgets=self._budgets,
+            told=list(told),
+        )
         beside = self._path.with_name(self._path.name + ".new")
         try:
             beside.write_bytes(msgspec.json.encode(kept))

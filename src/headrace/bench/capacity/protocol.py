@@ -29,6 +29,15 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
+class Budget:
+    """What a search may take, from its ``since``-th probe on."""
+
+    since: int
+    seconds: float
+    """In all, not from there on."""
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """What was seen so far, or in the end, of a probe. Arrays are in the order of arrival, over requests whose fate is
     known and all that are due before them."""

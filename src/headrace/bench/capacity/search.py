@@ -13,7 +13,7 @@ from headrace.bench.capacity import confirmation, scout
 from headrace.bench.capacity.answer import Answer, Limit
 from headrace.bench.capacity.evidence import Told, common_effect, usable, verdict
 from headrace.bench.capacity.posterior import Posterior, posterior
-from headrace.bench.capacity.protocol import Observed, Phase, Probe
+from headrace.bench.capacity.protocol import Budget, Observed, Phase, Probe
 from headrace.bench.capacity.result import Result, summarise
 from headrace.bench.capacity.stability import grows
 from headrace.bench.capacity.statistics import Verdict, sequential_verdict
@@ -28,9 +28,9 @@ TIME_SHARE: dict[Phase, float] = {"floor": 0.04, "scout": 0.03, "bracket": 0.08,
 """Of the budget, that one probe may take."""
 SEARCH_SHARE = 0.6
 """Of the budget; the rest is for the confirmation."""
-FAIL_SHARE = 0.15
-"""Of the budget, the last of the search: where no rate has failed by then it looks well above all, since without a
-failure nothing that was seen bounds the capacity."""
+FAIL_SHARE = 0.15, 0.08
+"""Of the budget, before and after the end of the search: where no rate has failed by then it looks well above all,
+since without a failure nothing that was seen bounds the capacity."""
 LATENCIES: dict[Phase, float] = {"bracket": 30.0, "refine": 60.0, "confirm": 60.0}
 """Latencies of one stream that an open loop lasts at least: a queue must have had time to become what it will be, and
 to change often enough that its correlation can be seen."""
@@ -49,8 +49,8 @@ MOST_LOOKS = 8
 class Search:
     """``next`` says what to do, ``tell`` takes what came of it; ``enough`` may be asked in between, at any time.
 
-    ``told`` is the whole state: a search made with the same arguments and given the same list (``retell``) is at the
-    same place.
+    ``told`` and ``budgets`` are the whole state: a search made with the same arguments and given the same lists
+    (``retell``) is at the same place.
     """
 
     def __init__(
@@ -73,13 +73,14 @@ class Search:
         if not (budget_s > 0 and 0 < width < 1 and most_rate > 0 and most_users >= 1):
             raise ValueError("budget, highest rate and users of a capacity search must be positive, its width below 1")
         self.told: list[Told] = []
+        self.budgets = [Budget(0, budget_s)]
         self._targets = tuple(criterion.attainment for criterion in criteria)
         self._unit = math.ceil(1 / (1 - max(self._targets)) - 1e-9)  # requests of which one may be bad
         self._seeds = np.random.default_rng(seed)
-        self._budget_s, self._width, self._most_rate, self._most_users = budget_s, width, most_rate, most_users
+        self._width, self._most_rate, self._most_users = width, most_rate, most_users
         self._planned: list[Probe] = []
         self._confirming: float | None = None
-        self._looks = 0
+        self._looks = self._judged = 0
         self._confirmed: float | None = None
         self._start: float | None = None
         self._belief: tuple[int, Posterior] | None = None
@@ -99,12 +100,36 @@ class Search:
         """What came of the probe that ``next`` gave, finished or cut short."""
         self._take(probe, summarise(probe, observed))
 
-    def retell(self, told: Iterable[Told]) -> None:
-        """Take up a search that was interrupted. Raises ValueError when it was another search."""
-        for probe, result in told:
+    def retell(self, told: Iterable[Told], budgets: Sequence[Budget] = ()) -> None:
+        """Take up a search that was interrupted, or whose budget has ended. ``budgets``: those that it had, by default
+        this one's; this one's is what it has from here on.
+
+        Raises ValueError when it was another search, or had more.
+        """
+        now_s, earlier = self._budget_s, list(budgets)
+        if earlier:
+            self.budgets[:] = [earlier.pop(0)]
+        for number, (probe, result) in enumerate(told):
+            while earlier and earlier[0].since <= number:
+                self.extend(earlier.pop(0).seconds)
             if self.next() != probe:
                 raise ValueError("these results are of a search with another SLO, seed, budget or bounds: start anew")
             self._take(probe, result)
+        for later in earlier:
+            self.extend(later.seconds)
+        self.extend(now_s)
+
+    def extend(self, budget_s: float) -> None:
+        """Go on with this budget, what is spent of it included. A rate that is confirmed stays the answer.
+
+        Raises ValueError when it is less than before.
+        """
+        if budget_s < self._budget_s:
+            raise ValueError(
+                f"the search has a budget of {self._budget_s:.0f} s already, not {budget_s:.0f} s: name as much or more"
+            )
+        if budget_s > self._budget_s:
+            self.budgets.append(Budget(len(self.told), budget_s))
 
     def enough(self, probe: Probe, observed: Observed) -> bool:
         """Whether the probe may end now: decided (at any number of looks), hopeless, or out of time."""
@@ -118,6 +143,10 @@ class Search:
         if share > 1 or result.limited or (grows(result.drift, result.drift_error) and result.drift > 0.05):
             return True
         return self._decided(probe, result) != "UNRESOLVED"
+
+    @property
+    def _budget_s(self) -> float:
+        return self.budgets[-1].seconds
 
     @property
     def spent_s(self) -> float:
@@ -145,7 +174,8 @@ class Search:
         elif result.invalid:
             return self._answer("client")
         if last.phase == "confirm":
-            self._judge()
+            if self._judged != len(self.told):
+                self._judge()
             if self._confirmed is not None:
                 return self._answer(self._kind())
         return self._search()
@@ -178,20 +208,21 @@ class Search:
         narrow = high - low <= self._width * middle
         unbounded = "FAIL" not in verdicts and refused is None and max(rates) < 0.999 * self._highest
         left = self._left_s / self._budget_s - (1 - SEARCH_SHARE)
-        if left < 0 or (narrow and not unbounded):
-            return self._confirm(belief)
-        if unbounded and (narrow or left < FAIL_SHARE):
+        if unbounded and left > -FAIL_SHARE[1] and (narrow or left < FAIL_SHARE[0]):
             return self._open("bracket", min(max(rates) * BRACKET_STEPS[0], self._highest), self._unit * 10)
+        if narrow or left < 0:
+            return self._confirm(belief, unbounded=unbounded)
         known = sum(result.n for _, result in among)
         rate = min(max(middle, min(rates) / BRACKET_STEPS[0]), max(rates) * BRACKET_STEPS[0], self._highest)
         if refused is not None and rate > refused / NEAR_LIMIT:
             rate = self._below_limit(rate, held or refused / BRACKET_STEPS[0])
         return self._open("refine", rate, max(known / 4, 8 * self._unit))
 
-    def _confirm(self, belief: Posterior) -> list[Probe] | Answer:
+    def _confirm(self, belief: Posterior, *, unbounded: bool = False) -> list[Probe] | Answer:
         among, refused = usable(self.told), self._refused()
-        # Where nothing has failed yet, the belief reaches far beyond every rate that was tried.
         tried = max(probe.rate or 0.0 for probe, _ in among)
+        # Where nothing has failed yet, the belief reaches far beyond every rate that was tried.
+        highest = tried / BRACKET_STEPS[0] if unbounded else min(self._highest, tried)
         most = max(30 * self._unit, sum(result.n for _, result in among))
         plan = confirmation.plan(
             belief,
@@ -201,7 +232,7 @@ class Search:
             seconds=0.95 * self._left_s,
             most_requests=most,
             before=self._confirming,
-            highest=min(self._highest, tried, refused / NEAR_LIMIT if refused is not None else math.inf),
+            highest=min(highest, refused / NEAR_LIMIT if refused is not None else math.inf),
         )
         missing_s = self._lasting_s(confirmation.LEAST_LATENCIES) - confirmation.lasted_s(among, plan.rate)
         if self._left_s < max(missing_s, confirmation.REPLICATES * self._unit / plan.rate):
@@ -224,6 +255,7 @@ class Search:
     def _judge(self) -> None:
         """After all replicates of a confirmation."""
         assert self._confirming is not None
+        self._judged = len(self.told)
         self._looks += 1
         least_s = self._lasting_s(confirmation.LEAST_LATENCIES)
         found = confirmation.judge(usable(self.told), self._confirming, self._targets, self._looks, least_s)
