@@ -114,8 +114,10 @@ def test_a_trace_is_replayed_at_its_own_times(command: Command, tmp_path: Path) 
     words = ("--dataset", "trace.csv", "--arrivals", "trace", "--calibration", "0", "--out", "run.json", *LENIENT)
     with OpenAi() as server:
         _, out, _ = command(f"{server.url}/v1", *words)
-    assert "open loop, the times of a trace" in out and len(server.asked) == 40
+    # The trace comes round again while the last of its 40 requests are answered; that is not measured.
+    assert "open loop, the times of a trace" in out and 40 <= len(server.asked) < 80
     whole_load = json.loads((tmp_path / "run.json").read_text())["summary"]["whole"]
+    assert whole_load["counts"]["requests"] == 40
     assert whole_load["end_s"] == pytest.approx(0.78, abs=0.1)
 
 
