@@ -59,12 +59,7 @@ def plan(
     low, high = min(found.quantile(0.025), highest), found.quantile(0.975)
 
     def needed(rate: float) -> float:
-        independent = max(
-            common_effect(told, criterion, target, rate=rate)
-            * requests_to_show(found.attainment(rate, criterion), target, spent(look) / len(targets), POWER)
-            for criterion, target in enumerate(targets)
-        )
-        return MARGIN * independent / (1 - WARM_UP_SHARE)
+        return _needed(found, told, targets, rate, look)
 
     def affordable(rate: float) -> float:
         return min(seconds * rate, most_requests)
@@ -73,12 +68,32 @@ def plan(
         more = needed(before) - sum(result.requests for _, result in replicates(told, before))
         if more <= affordable(before):
             return Plan(before, high, max(math.ceil(more / REPLICATES), 1))
-    start = max(low, min(WIDE * found.quantile(0.5), highest))
-    rates = (start * np.exp(-STEP * np.arange(STEPS))).tolist()
+    rates = _from(max(low, min(WIDE * found.quantile(0.5), highest)))
     chances = [affordable(rate) / needed(rate) for rate in rates]
     place = next((place for place, chance in enumerate(chances) if chance >= 1), int(np.argmax(chances)))
     rate = rates[place]
     return Plan(rate, high, max(math.ceil(min(needed(rate), affordable(rate)) / REPLICATES), 1))
+
+
+def least_seconds(found: Posterior, told: Sequence[Told], targets: Sequence[float]) -> float:
+    """That a confirmation would probably take, at the rate where it takes least."""
+    rates = _from(max(found.quantile(0.025), WIDE * found.quantile(0.5)))
+    return min(_needed(found, told, targets, rate, 1) / rate for rate in rates)
+
+
+def _from(start: float) -> list[float]:
+    rates: list[float] = (start * np.exp(-STEP * np.arange(STEPS))).tolist()
+    return rates
+
+
+def _needed(found: Posterior, told: Sequence[Told], targets: Sequence[float], rate: float, look: int) -> float:
+    """Requests."""
+    independent = max(
+        common_effect(told, criterion, target, rate=rate)
+        * requests_to_show(found.attainment(rate, criterion), target, spent(look) / len(targets), POWER)
+        for criterion, target in enumerate(targets)
+    )
+    return MARGIN * independent / (1 - WARM_UP_SHARE)
 
 
 def replicates(told: Sequence[Told], rate: float) -> list[Told]:

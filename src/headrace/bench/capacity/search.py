@@ -344,5 +344,19 @@ class Search:
 
     def _answer(self, limit: Limit) -> Answer:
         return conclude(
-            self.told, self._targets, self._posterior(), limit=limit, confirmed=self._confirmed, width=self._width
+            self.told,
+            self._targets,
+            self._posterior(),
+            limit=limit,
+            confirmed=self._confirmed,
+            width=self._width,
+            wanted_s=self._wanted_s() if limit == "budget" else None,
         )
+
+    def _wanted_s(self) -> float:
+        """A budget that may be enough. Between half as much again and four times as much: what is known when so little
+        time was had is no ground for more."""
+        confirming_s, belief = self._lasting_s(confirmation.LEAST_LATENCIES), self._posterior()
+        if belief is not None:
+            confirming_s = max(confirming_s, confirmation.least_seconds(belief, usable(self.told), self._targets))
+        return min(max(confirming_s / (1 - SEARCH_SHARE), 1.5 * self._budget_s), 4 * self._budget_s)

@@ -14,6 +14,8 @@ STEEP = 1.05
 """A fall from well above the target to well below it within this factor in rate is a cliff."""
 APART = 1.05
 """Factor between rates that are not about the same."""
+EASY = 0.9
+"""An attainment up to here is shown by some tens of requests."""
 SCATTER = 2.0
 """Overdispersion from which the server is called unsteady."""
 
@@ -26,7 +28,9 @@ def conclude(
     limit: Limit,
     confirmed: float | None,
     width: float,
+    wanted_s: float | None = None,
 ) -> Answer:
+    """``wanted_s``: a budget that would probably do, where this one did not."""
     interval, capacity = None, None
     points = curve(told, targets)
     if belief is not None and limit not in ("latency", "bound", "range"):
@@ -47,7 +51,7 @@ def conclude(
         precise=interval is not None and capacity is not None and interval[1] - interval[0] <= width * capacity,
         confirmed=confirmed,
         cliff=cliff,
-        reason=_reason(limit, targets, interval, confirmed, told),
+        reason=_reason(limit, targets, interval, confirmed, told, wanted_s),
         findings=tuple(_findings(belief, points, cliff)),
         curve=points,
         requests=sum(result.requests for _, result in told),
@@ -72,6 +76,7 @@ def _reason(
     interval: tuple[float, float] | None,
     confirmed: float | None,
     told: Sequence[Told],
+    wanted_s: float | None,
 ) -> str:
     so_far = f"; so far the capacity lies in {interval[0]:.4g} to {interval[1]:.4g} requests/s" if interval else ""
     if confirmed is not None:
@@ -91,7 +96,16 @@ def _reason(
     if limit == "client":
         causes = "; ".join(dict.fromkeys(cause for _, result in told[-2:] for cause in result.invalid))
         return f"the client is the limit, twice in a row: {causes}{so_far}"
-    return f"the budget ended before a rate was confirmed{so_far}"
+    return f"the budget ended before a rate was confirmed{so_far}{_advice(wanted_s, targets)}"
+
+
+def _advice(wanted_s: float | None, targets: Sequence[float]) -> str:
+    if wanted_s is None:
+        return ""
+    most = max(targets)
+    fewer = f", or a percentile below p{100 * most:g}, which fewer requests can show" if most > EASY else ""
+    budget = f"{math.ceil(wanted_s)} s" if wanted_s < 120 else f"{math.ceil(wanted_s / 60)} min"
+    return f". Go on with a budget of at least {budget}, or ask for a looser limit{fewer}"
 
 
 def _findings(belief: Posterior | None, points: Sequence[Point], cliff: bool) -> list[str]:
