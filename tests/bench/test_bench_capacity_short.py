@@ -148,6 +148,3 @@ def test_a_state_file_is_gone_on_with_under_a_larger_budget(tmp_path: Path) -> N
     assert done.next() == answer
     with pytest.raises(CommandError, match="has a budget of 600 s already, not 300 s"):
         state().take_up(search_of(300.0))
-    path.write_text(path.read_text().replace('"format":2', '"format":1'))
-    with pytest.raises(CommandError, match="it has format 1; this version reads 2"):
-        state().take_up(done)

@@ -14,7 +14,7 @@ from headrace.bench.capacity.search import Search
 from headrace.bench.workload.spec import Amount, ClosedLoop, LoadSpec
 from headrace.cli.errors import CommandError
 
-FORMAT = 2
+FORMAT = 1
 
 
 class _Kept(msgspec.Struct, frozen=True, kw_only=True):
