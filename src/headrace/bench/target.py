@@ -26,6 +26,8 @@ class Terms:
     """On average over where its requests go; work is linear in its weights."""
     simulated: bool = False
     """It is known to run the simulated engine."""
+    measuring: bool = False
+    """Its server is just taking a profile of it, and the two disturb each other."""
     context: int | None = None
     """Tokens that fit a slot: the least of its served entities."""
 

@@ -12,7 +12,7 @@ from headrace.cli import load_options as given
 from headrace.cli import load_words
 from headrace.cli.capacity_range import Users
 from headrace.cli.capacity_run import CapacityRun
-from headrace.cli.errors import UsageError
+from headrace.cli.errors import CommandError, UsageError
 from headrace.cli.load_outputs import check_writable
 from headrace.cli.load_target import find_target
 from headrace.cli.options import DataDirOption, JsonOption, KeyOption, UrlOption
@@ -105,6 +105,8 @@ def capacity(
     if out is not None:
         check_writable(out)
     where = find_target(target, model=model, url=url, key=api_key, data_dir=data_dir)
+    if where.terms.measuring:
+        raise CommandError(given.MEASURING)
     load = given.load_spec(where, options, ClosedLoop(users=1), Amount(requests=1), seed)
     spec = given.client_spec(where, load, timeout, processes, retries=0)
     most_rate = math.inf if most_requests is None else most_requests

@@ -67,19 +67,23 @@ def recommended(answer: Answer, slo: Slo, target: Target, users: Users) -> Recom
         return f"no range can be recommended: {error}"
 
 
-def print_range(found: Recommendation | str, kind: str) -> None:
+def print_range(found: Recommendation | str, target: Target, *, confirmed: bool) -> None:
     out = console()
     if isinstance(found, str):
         out.print(f"Range: {found}", markup=False, highlight=False)
         return
-    unit = "reference tokens/s" if kind == "headrace" else "tokens/s (input + output)"
+    unit = "reference tokens/s" if target.kind == "headrace" else "tokens/s (input + output)"
     low, high = found.range
+    doubt = "" if confirmed else " (not confirmed within the budget)"
     out.print(
-        f"Range to buy: {found.min_chunks} to {found.max_chunks} chunks = {low:,.0f} to {high:,.0f} {unit}",
+        f"Range to buy{doubt}: {found.min_chunks} to {found.max_chunks} chunks = {low:,.0f} to {high:,.0f} {unit}",
         style="bold",
         markup=False,
     )
     out.print(found.reason, markup=False, highlight=False)
+    if target.kind == "headrace":
+        words = f"--min-chunks {found.min_chunks} --max-chunks {found.max_chunks}"
+        out.print(f"  headrace endpoints update {target.model} {words}", markup=False, highlight=False)
     columns = ["holds within the SLO, per second", ">minimum", ">maximum"]
     ends = found.min_tokens, found.max_tokens
     rows = [

@@ -110,7 +110,7 @@ class CapacityRun:
             print_json(told)
         else:
             print_answer(answer, found.findings, self._slo, self._target)
-            print_range(range_, self._target.kind)
+            print_range(range_, self._target, confirmed=answer.confirmed is not None)
         if answer.verdict == "UNRESOLVED":
             raise CommandError(f"UNRESOLVED: {answer.reason}", status=UNRESOLVED_STATUS)
         if answer.verdict == "FAIL":

@@ -34,7 +34,12 @@ NO_LENGTH = (
     "--output-tokens N gives one"
 )
 
-app = typer.Typer(cls=_LoadGroup, rich_markup_mode=None, add_completion=False)
+app = typer.Typer(
+    cls=_LoadGroup,
+    rich_markup_mode=None,
+    add_completion=False,
+    help="Put load on an endpoint or any OpenAI-compatible server; `load compare A B` compares two runs.",
+)
 app.command("compare")(compare)
 
 
@@ -170,6 +175,8 @@ def load(
     notes = [*workload.findings]
     if dataset is not None and np.isnan(workload.lengths[:, 1]).any():
         notes.append(NO_LENGTH)
+    if where.terms.measuring:
+        notes.append(given.MEASURING)
     if where.terms.context is not None and (said := too_long(workload, where.terms.context)) is not None:
         notes.append(said)
     specs = [

@@ -99,6 +99,12 @@ RetriesOption = Annotated[
 ]
 
 
+MEASURING = (
+    "the server is measuring this endpoint's model just now, which disturbs this load as the load disturbs it; wait "
+    "until `headrace status` says that it is done"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class RequestOptions:
     """What is sent, as the command line says it."""

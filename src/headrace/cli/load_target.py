@@ -138,6 +138,7 @@ def _headrace_terms(server: Connection, endpoint: str, *, named: bool = False) -
             chunks_ready=sum(int(entity["chunks_ready"]) for entity in routed),
             weights=Weights(**weights),
             simulated=bool(told["simulated"]),
+            measuring=bool(told.get("measuring")),
             context=min(int(entity["context"]) for entity in routed),
         )
     except (ApiError, LookupError, TypeError, ValueError) as error:

@@ -122,7 +122,7 @@ def print_summary(summary: Summary) -> None:
     out.print(f"{summary.target}: {describe(summary.spec.arrivals)}", markup=False, highlight=False)
     if summary.simulated:
         out.print("[yellow]The endpoint runs the simulated engine: these figures are no model's.[/yellow]")
-    for reason in summary.reasons:
+    for reason in summary.reasons if summary.whole.counts.ok else ():
         out.print(f"INVALID: {reason}", style="bold red", markup=False)
     which = "steady window" if summary.steady is not None else "whole load"
     mark = "" if summary.valid else "INVALID "
@@ -140,6 +140,8 @@ def print_summary(summary: Summary) -> None:
         _print_figures(summary, figures, mark)
     for finding in summary.findings:
         out.print(f"found: {finding.words}", markup=False, highlight=False)
+    if not summary.whole.counts.ok:
+        return
     print_table(
         ["gate", "", "what was seen"],
         [[gate.name, {True: "ok", False: "FAILED", None: "-"}[gate.passed], gate.words] for gate in summary.gates],

@@ -31,6 +31,8 @@ from headrace.bench.workload.spec import Amount, ClosedLoop, Dataset, Gamma, Loa
 from headrace.policy.work import Weights
 
 LOOK_EVERY_S = 0.5
+OF_A_PROBE = frozenset(("unfinished", "no_answer", "nothing_sent"))
+"""Findings that say nothing about the server where load is cut off as soon as enough is known."""
 SETTLE_S = 1.0
 """Between two probes: the server lets go of what the last one cut off."""
 
@@ -188,7 +190,8 @@ class LiveSearch:
         """What is wrong with the client or the machine, so that the probe says nothing about the server."""
         summary = summarize(records, spec=spec.load, slo=self._slo, weights=self._weights)
         for finding in summary.findings:
-            self._findings.setdefault(finding.name, finding)
+            if finding.name not in OF_A_PROBE:
+                self._findings.setdefault(finding.name, finding)
         return tuple(
             f"{gate.name}: {gate.words}"
             for gate in summary.gates

@@ -65,7 +65,7 @@ def pace(probe: Probe, observed: Observed) -> tuple[float, float]:
     long enough to be told."""
     n = len(observed.scheduled_s)
     if n == 0:
-        return 0.0, math.inf
+        return 0.0, UNKNOWN_SE
     began_s, ended = float(observed.scheduled_s[0]), np.sort(observed.end_s)
     seconds = float(ended[-1]) - began_s
     whole = (n / seconds if seconds > 0 else 0.0, 1 / math.sqrt(n))

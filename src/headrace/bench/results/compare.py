@@ -21,7 +21,7 @@ from headrace.bench.client.records import Records
 from headrace.bench.errors import BenchError
 from headrace.bench.results import percentiles, rates, timings
 from headrace.bench.results.summary import Summary
-from headrace.bench.workload.spec import LoadSpec
+from headrace.bench.workload.spec import ClosedLoop, LoadSpec
 
 CONFIDENCE = 0.95
 RESAMPLES = 4000
@@ -108,7 +108,8 @@ def compare(a: tuple[Summary, Records], b: tuple[Summary, Records], *, seed: int
     draws_b = draws_a if paired else _draws(generator, blocks)
     figures = [
         *_latencies(left, right, draws_a, draws_b, blocks),
-        *_throughput(left, right, draws_a, draws_b, blocks),
+        # Of two open loops with other arrivals, tokens/s would only tell how much each was sent.
+        *(_throughput(left, right, draws_a, draws_b, blocks) if _same_load(left, right) else ()),
         *_attainments(left, right, draws_a, draws_b, blocks),
     ]
     side = (1 - CONFIDENCE) / 2
@@ -125,6 +126,11 @@ def compare(a: tuple[Summary, Records], b: tuple[Summary, Records], *, seed: int
         differences=tuple(_judged(figure, side, side / len(figures)) for figure in figures),
         words=f"{how}; 95% intervals by a bootstrap of {blocks} blocks",
     )
+
+
+def _same_load(a: _Run, b: _Run) -> bool:
+    one, other = a.summary.spec.arrivals, b.summary.spec.arrivals
+    return one == other or isinstance(one, ClosedLoop) or isinstance(other, ClosedLoop)
 
 
 def pairable(a: LoadSpec, b: LoadSpec) -> bool:

@@ -71,19 +71,19 @@ def check(
 ) -> tuple[Gate, ...]:
     """``figures``: those that the run's headline shows. ``null_before_s``, ``null_after_s``: TTFT p99 of the same
     schedule against a server that answers at once; None where it was not measured."""
-    ttft_s = objectives.tightest_ttft_s(slo)
+    limit_s = objectives.tightest_s(slo)
     return (
         _workers(records),
         _cpu(records),
-        _loop_lag(records, figures, ttft_s),
-        _schedule_lag(figures, ttft_s),
+        _loop_lag(records, figures, limit_s),
+        _schedule_lag(figures, limit_s),
         _delivered(records, window),
-        _gaps(records, figures, window, spec, ttft_s),
+        _gaps(records, figures, window, spec, limit_s),
         _little(records, figures, window),
         _output_honoured(records),
         _input_agrees(records),
-        _null("before", null_before_s, figures, ttft_s),
-        _null("after", null_after_s, figures, ttft_s),
+        _null("before", null_before_s, figures, limit_s),
+        _null("after", null_after_s, figures, limit_s),
         _stolen(records),
         _enough(figures, slo),
     )
@@ -125,34 +125,34 @@ def _cpu(records: Records) -> Gate:
     )
 
 
-def _loop_lag(records: Records, figures: Figures, ttft_s: float | None) -> Gate:
+def _loop_lag(records: Records, figures: Figures, limit_s: float | None) -> Gate:
     name = "event-loop lag p99"
     if not records.processes:
         return _not_applicable(name, "client", "no process of the client told its lag")
     lag = max(report.loop_lag_p99_s for report in records.processes)
-    limit, of = _lag_allowed(figures, ttft_s)
+    limit, of = _lag_allowed(figures, limit_s)
     seen = f"timers of the client came {_ms(lag)} late at p99, {_ms(limit)} allowed ({of})"
     advice = "the client did not get the CPU when it needed it: more processes, fewer neighbours, less load"
     return _judge(name, "client", lag, limit, "s", seen, advice)
 
 
-def _schedule_lag(figures: Figures, ttft_s: float | None) -> Gate:
+def _schedule_lag(figures: Figures, limit_s: float | None) -> Gate:
     name = "schedule lag p99"
     lags = figures.latencies.lag
     if lags is None:
         return _not_applicable(name, "client", "nothing was sent")
-    limit, of = _lag_allowed(figures, ttft_s)
+    limit, of = _lag_allowed(figures, limit_s)
     lag = lags.at(0.99)
     seen = f"requests were sent {_ms(lag)} after they were due at p99, {_ms(limit)} allowed ({of})"
     advice = "the client could not keep its schedule: more processes, or less load"
     return _judge(name, "client", lag, limit, "s", seen, advice)
 
 
-def _lag_allowed(figures: Figures, ttft_s: float | None) -> tuple[float, str]:
+def _lag_allowed(figures: Figures, limit_s: float | None) -> tuple[float, str]:
     """Seconds, and why. A lag is part of every latency from when a request was due, so it is held against those."""
-    if ttft_s is not None:
-        least = min(ALWAYS_ALLOWED_S, MOST_LAG_SHARE * ttft_s)
-        of, share_s = "1% of the TTFT limit", LAG_SHARE * ttft_s
+    if limit_s is not None:
+        least = min(ALWAYS_ALLOWED_S, MOST_LAG_SHARE * limit_s)
+        of, share_s = "1% of the limit of the SLO", LAG_SHARE * limit_s
     else:
         shown = figures.latencies.ttft_scheduled or figures.latencies.e2e_scheduled
         least = ALWAYS_ALLOWED_S
@@ -185,7 +185,7 @@ def _delivered(records: Records, window: Window) -> Gate:
     )
 
 
-def _gaps(records: Records, figures: Figures, window: Window, spec: LoadSpec, ttft_s: float | None) -> Gate:
+def _gaps(records: Records, figures: Figures, window: Window, spec: LoadSpec, limit_s: float | None) -> Gate:
     """Kolmogorov and Smirnov's test of the gaps between sendings against those of the schedule, which is one draw of
     the distribution asked for: it finds a client that bunches, and never blames it for the draw."""
     name = "gaps between requests"
@@ -198,7 +198,7 @@ def _gaps(records: Records, figures: Figures, window: Window, spec: LoadSpec, tt
     wanted, got = np.diff(np.sort(planned[planned <= end])), np.diff(np.sort(sent))
     if min(len(wanted), len(got)) < FEWEST_ANSWERS:
         return _not_applicable(name, "client", f"fewer than {FEWEST_ANSWERS} gaps")
-    slack_s, _ = _lag_allowed(figures, ttft_s)
+    slack_s, _ = _lag_allowed(figures, limit_s)
     p = ks_p(wanted, got, slack_s)
     seen = (
         f"Kolmogorov-Smirnov against the planned gaps, which may be {_ms(slack_s)} off: p = {p:.2g}, at least "
@@ -292,13 +292,13 @@ def _input_agrees(records: Records) -> Gate:
     return _judge(name, "answers", off / float(asked.mean()), limit, "", seen, advice)
 
 
-def _null(when: str, p99_s: float | None, figures: Figures, ttft_s: float | None) -> Gate:
+def _null(when: str, p99_s: float | None, figures: Figures, limit_s: float | None) -> Gate:
     name = f"null server {when}"
     if p99_s is None:
         return _not_applicable(name, "client", "not measured")
     ttft = figures.latencies.ttft_sent or figures.latencies.e2e_sent
-    if ttft_s:
-        limit, of = MAX_NULL_OF_SLO * ttft_s, "5% of the TTFT limit"
+    if limit_s:
+        limit, of = MAX_NULL_OF_SLO * limit_s, "5% of the limit of the SLO"
     elif ttft:
         limit, of = MAX_NULL_OF_TTFT * ttft.at(0.5), "a tenth of the median TTFT measured"
     else:

@@ -25,7 +25,12 @@ def recognise(path: str) -> DatasetFormat:
         return "sharegpt"
     if start.lstrip().startswith("{"):
         return _of_object(first)
-    return _of_table(start)
+    found = _of_table(start)
+    if found == "prompts" and path.endswith((".json", ".jsonl", ".json.gz", ".jsonl.gz", ".json.xz", ".jsonl.xz")):
+        raise BenchError(f"{path} holds no JSON; expected an object on every line")
+    if "\0" in start:
+        raise BenchError(f"{path} is no text; expected a dataset")
+    return found
 
 
 def _of_object(line: str) -> DatasetFormat:
