@@ -29,6 +29,7 @@ SLOTS, OUTPUT, ITERATION_S = 4, 4, 0.01
 SATURATED = SLOTS / (OUTPUT * ITERATION_S)
 """Requests/s at which every slot is always busy."""
 SLO = objectives.parse("e2e_p80=300ms")
+BUDGET_S = 25.0
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +62,7 @@ async def found(
     stop: asyncio.Event | None = None,
 ) -> Found:
     run = LiveSearch(search, spec, SLO, stop or asyncio.Event(), weights=RAW_TOKENS, on_look=on_look, on_told=on_told)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         return await run.run()
 
 
@@ -70,15 +71,15 @@ async def test_a_search_below_a_bound_that_the_server_holds_passes_and_is_kept_p
 ) -> None:
     kept: list[list[Told]] = []
     began = time.monotonic()
-    first = await found(search(10.0), spec, on_told=lambda told: kept.append(list(told)))
-    assert time.monotonic() - began < 10.0 + 10.0
+    first = await found(search(BUDGET_S), spec, on_told=lambda told: kept.append(list(told)))
+    assert time.monotonic() - began < BUDGET_S + 30.0
     answer = first.answer
     assert answer is not None and answer.verdict == "PASS" and answer.limit == "bound"
     assert answer.confirmed == SATURATED / 2
     assert (answer.input_tokens, answer.output_tokens, answer.work) == (8.0, OUTPUT, 8.0 + OUTPUT)
     assert [len(told) for told in kept] == list(range(1, len(kept) + 1))
 
-    again = search(10.0)
+    again = search(BUDGET_S)
     again.retell(kept[-1])
     probed: list[Look] = []
     resumed = await found(again, spec, on_look=probed.append)
@@ -87,8 +88,8 @@ async def test_a_search_below_a_bound_that_the_server_holds_passes_and_is_kept_p
 
 async def test_a_search_without_a_bound_ends_in_its_time_and_confirms_nothing_that_cannot_be(spec: ClientSpec) -> None:
     began = time.monotonic()
-    answer = (await found(search(10.0, most_rate=4 * SATURATED), spec)).answer
-    assert time.monotonic() - began < 10.0 + 10.0
+    answer = (await found(search(BUDGET_S, most_rate=4 * SATURATED), spec)).answer
+    assert time.monotonic() - began < BUDGET_S + 30.0
     assert answer is not None and answer.verdict in ("PASS", "UNRESOLVED")
     assert answer.confirmed is None or answer.confirmed < 1.1 * SATURATED
     assert any(point.verdict == "FAIL" for point in answer.curve)
@@ -146,7 +147,7 @@ async def test_probes_are_of_new_requests_with_the_burstiness_that_was_asked_for
     monkeypatch.setattr(live, "Run", Noted)
     load = msgspec.structs.replace(spec.load, source=Dataset(path=str(file)))
     asked = msgspec.structs.replace(spec, load=load)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         await LiveSearch(search(5.0), asked, SLO, stop, cv=3.0).run()
     last = loads[-1].arrivals
     assert isinstance(last, Gamma) and last.cv == 3.0
