@@ -76,9 +76,9 @@ def test_the_openai_client_and_the_commands_work_over_https(server: Server) -> N
     assert sum(len(event.choices) for event in stream) >= 200
     status = local(server, "status", "--json")
     assert status.returncode == 0, status.stderr
-    load = local(server, "load", "sim", "--users", "2", "--requests", "6", "--json")
-    assert load.returncode == 0, load.stderr
-    assert json.loads(load.stdout)["summary"]["ok"] == 6
+    load = local(server, "load", "sim", "--users", "2", "--requests", "24", "--calibration", "0", "--json")
+    assert load.returncode in (0, 3), load.stderr  # whether this machine's figures are valid is another question
+    assert json.loads(load.stdout)["whole"]["counts"]["ok"] == 24
 
 
 def test_a_client_that_does_not_know_the_authority_refuses(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
