@@ -35,7 +35,7 @@ format: $(VENV)/.headrace-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The hot path as machine code, in place: a request costs a third less. About a minute.
+# The hot path as machine code, in place: a request costs less than half. About a minute.
 compile: $(VENV)/.headrace-compiled
 
 $(VENV)/.headrace-compiled: $(VENV)/.headrace-test setup.py $(wildcard $(HOT:=/*.py))
