@@ -12,6 +12,20 @@ from headrace.engines.base import ModelSettings
 from headrace.policy.work import Weights
 
 UpdateState = Literal["NOT_UPDATING", "IN_PROGRESS", "UPDATE_FAILED"]
+LimitKey = Literal["endpoint", "user", "service_principal"]
+
+
+class RateLimit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much may be asked of an endpoint in any minute. At least one of ``calls`` and ``tokens`` is there."""
+
+    key: LimitKey
+    """Who shares it: all callers together, or each user or service principal by itself."""
+    principal: str | None = None
+    """Name of the one user or service principal that it holds for; None: each of that kind."""
+    calls: int | None = None
+    """Requests; 0 closes the endpoint to those it holds for, as does ``tokens`` 0."""
+    tokens: int | None = None
+    """Raw input + output tokens."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -25,6 +39,12 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     max_queue: int = 1000
     scaling: ScalingConfig = ScalingConfig()
     """What is None here is the server's default."""
+    rate_limits: tuple[RateLimit, ...] = ()
+    """All of them hold at once."""
+    autoscaling: bool = True
+    """Off: chunks stay at the minimum of the range."""
+    model_units: bool = False
+    """Its sizes were asked for in model units, and are told so."""
 
 
 class Entity(msgspec.Struct, frozen=True, kw_only=True):
