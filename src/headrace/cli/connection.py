@@ -57,14 +57,18 @@ class Connection:
             raise CommandError(str(error)) from None
 
     def get(self, path: str, **query: object) -> Any:
+        """A list in ``query`` is a parameter that is given several times."""
         given = {name: value for name, value in query.items() if value is not None}
-        return self.call("GET", path + (f"?{urlencode(given)}" if given else ""))
+        return self.call("GET", path + (f"?{urlencode(given, doseq=True)}" if given else ""))
 
     def post(self, path: str, body: object) -> Any:
         return self.call("POST", path, body)
 
     def put(self, path: str, body: object) -> Any:
         return self.call("PUT", path, body)
+
+    def patch(self, path: str, body: object) -> Any:
+        return self.call("PATCH", path, body)
 
     def delete(self, path: str) -> Any:
         return self.call("DELETE", path)

@@ -16,6 +16,11 @@ def events(
     endpoint: EndpointOption = None,
     limit: Annotated[int, typer.Option("--limit", "-n", help="The newest so many.")] = 50,
     after: Annotated[int | None, typer.Option("--after", metavar="ID", help="Those after this event.")] = None,
+    before: Annotated[int | None, typer.Option("--before", metavar="ID", help="Those before this event.")] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option("--kind", metavar="KIND", help="Only this kind, such as scaled. May be given again."),
+    ] = None,
     url: UrlOption = None,
     api_key: KeyOption = None,
     data_dir: DataDirOption = None,
@@ -23,7 +28,8 @@ def events(
 ) -> None:
     """What the server decided and what happened to it, with reasons. --json adds the inputs of each decision."""
     server = connect(url, api_key, data_dir)
-    told = server.get("/api/headrace/v1/events", endpoint=endpoint, limit=limit, after=after)
+    asked = {"endpoint": endpoint, "kind": kind, "limit": limit, "after": after, "before": before}
+    told = server.get("/api/headrace/v1/events", **asked)
     if json_output:
         print_json(told)
         return

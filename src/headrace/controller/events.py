@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -52,27 +53,42 @@ class EventLog:
                 )
             )
 
-    def list(self, *, endpoint: str | None = None, limit: int = 100, after: int | None = None) -> list[Event]:
-        """In the order in which they happened: the newest ``limit``, or the ``limit`` that follow the id ``after``."""
+    def list(
+        self,
+        *,
+        endpoint: str | None = None,
+        kinds: Sequence[str] = (),
+        limit: int = 100,
+        after: int | None = None,
+        before: int | None = None,
+    ) -> list[Event]:
+        """In the order in which they happened: the newest ``limit``, or the ``limit`` that follow the id ``after``.
+
+        ``before``: only those that precede this id. ``endpoint``: name or id. ``kinds``: only these; none of them: all.
+        """
         query = select(EventRow).limit(limit)
         if endpoint is not None:
             query = query.where((EventRow.endpoint_name == endpoint) | (EventRow.endpoint_id == endpoint))
+        if kinds:
+            query = query.where(EventRow.kind.in_(kinds))
+        if before is not None:
+            query = query.where(EventRow.id < before)
         if after is None:
             query = query.order_by(EventRow.id.desc())
         else:
             query = query.where(EventRow.id > after).order_by(EventRow.id)
         with self._database.read() as session:
-            rows = session.scalars(query).all()
-        events = [
-            Event(
-                id=row.id,
-                at_ms=row.at_ms,
-                endpoint_id=row.endpoint_id,
-                endpoint=row.endpoint_name,
-                kind=row.kind,
-                message=row.message,
-                data=row.data,
-            )
-            for row in rows
-        ]
+            events = [_event(row) for row in session.scalars(query)]
         return events if after is not None else events[::-1]
+
+
+def _event(row: EventRow) -> Event:
+    return Event(
+        id=row.id,
+        at_ms=row.at_ms,
+        endpoint_id=row.endpoint_id,
+        endpoint=row.endpoint_name,
+        kind=row.kind,
+        message=row.message,
+        data=row.data,
+    )

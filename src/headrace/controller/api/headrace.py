@@ -45,11 +45,15 @@ async def events(
     key: Admin,
     controller: ControllerOf,
     endpoint: str | None = None,
+    kind: Annotated[
+        list[str] | None, Query(description="Only this kind, such as scaled; may be given again.")
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=MOST_EVENTS)] = 100,
     after: Annotated[int | None, Query(description="Those that follow this id; else the newest.")] = None,
+    before: Annotated[int | None, Query(description="Those that precede this id: the page before.")] = None,
 ) -> dict[str, Any]:
     """What the controller did and why, oldest first. A scaling event's ``data.inputs`` recompute its decision."""
-    found = controller.events.list(endpoint=endpoint, limit=limit, after=after)
+    found = controller.events.list(endpoint=endpoint, kinds=kind or (), limit=limit, after=after, before=before)
     return {"events": [_builtins(event) for event in found]}
 
 
