@@ -1,0 +1,119 @@
+"""What the scaling law looks at, gathered from what gateways report of one served entity.
+
+The controller tells an ``Observer`` every tick of its gateways, the simulator what its endpoint core counts: both see
+an entity through the same eyes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Protocol
+
+from headrace.policy.demand import Demand
+from headrace.policy.scaling import Knobs, Observation, windows
+
+
+class Report(Protocol):
+    """Counters since a gateway's start and gauges of a moment: ``terms.Observation``, or a gateway's tick of it."""
+
+    @property
+    def arrivals(self) -> int: ...
+    @property
+    def offered_work(self) -> float: ...
+    @property
+    def queued(self) -> int: ...
+    @property
+    def queued_work(self) -> float: ...
+    @property
+    def oldest_wait_s(self) -> float: ...
+    @property
+    def in_flight(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bought:
+    """What a served entity was bought as."""
+
+    chunk: float
+    """Reference tokens/s of one replica."""
+    slots: int
+    """Requests in flight per replica."""
+    min_chunks: int
+    max_chunks: int
+    scale_to_zero: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunks:
+    """Its replicas, by what they do now."""
+
+    ready: int
+    pending: int
+    """Asked for and not ready."""
+    draining: int
+
+
+class Observer:
+    """Of one served entity. ``now`` is in seconds, monotonic, and never goes back between calls."""
+
+    def __init__(self, now: float) -> None:
+        self._since = now
+        self._reports: dict[str, Report] = {}
+        """The last one of each gateway life."""
+        self._demand: Demand | None = None
+        """None until the first look, which says over which windows."""
+        self._window_s = 0.0
+        self._last_arrival: float | None = None
+
+    def report(self, now: float, gateway: str, report: Report) -> None:
+        """A life of a gateway reports. Its first report is where its counting starts: what it counted before is history
+        to an observer that has just begun."""
+        before = self._reports.get(gateway, report)
+        if report.arrivals > before.arrivals or report.queued:
+            self._last_arrival = now
+        self._reports[gateway] = report
+        if self._demand is not None:
+            self._demand.sample(now, gateway, report.offered_work)
+
+    def observe(
+        self,
+        now: float,
+        bought: Bought,
+        chunks: Chunks,
+        knobs: Knobs,
+        *,
+        connected: Collection[str],
+        metrics_age_s: float | None,
+    ) -> Observation:
+        """What the law looks at now.
+
+        ``connected``: the gateways that still report; what others had in hand counts no more. ``metrics_age_s``: since
+        the last report of any gateway on anything, None where there was none.
+        """
+        fast_s, slow_s = windows(knobs, bought.chunk, bought.slots)
+        if self._demand is None or slow_s > self._window_s:
+            self._demand, self._window_s = Demand(slow_s), slow_s
+        self._reports = {gateway: report for gateway, report in self._reports.items() if gateway in connected}
+        reports = self._reports.values()
+        return Observation(
+            now=now,
+            chunk=bought.chunk,
+            slots=bought.slots,
+            min_chunks=bought.min_chunks,
+            max_chunks=bought.max_chunks,
+            scale_to_zero=bought.scale_to_zero,
+            ready=chunks.ready,
+            pending=chunks.pending,
+            draining=chunks.draining,
+            offered_fast=self._demand.rate(now, fast_s),
+            offered_slow=self._demand.rate(now, slow_s),
+            history_s=self._demand.history_s(now),
+            backlog_work=sum(report.queued_work for report in reports),
+            queued=sum(report.queued for report in reports),
+            oldest_wait_s=max((report.oldest_wait_s for report in reports), default=0.0),
+            in_flight=sum(report.in_flight for report in reports),
+            last_arrival_age_s=now - (self._since if self._last_arrival is None else self._last_arrival),
+            metrics_age_s=metrics_age_s,
+            requested=self._last_arrival is not None,
+        )
