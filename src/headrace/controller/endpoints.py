@@ -66,6 +66,22 @@ class Endpoints:
         tags: tuple[tuple[str, str], ...] = (),
     ) -> Endpoint:
         """Raises Refusal."""
+        endpoint = self.planned(name, asked, creator=creator, options=options, description=description, tags=tags)
+        self.store.create(endpoint)
+        self._tell(endpoint, "endpoint_created", f"endpoint {name} was created: {_terms(endpoint.target)}")
+        return endpoint
+
+    def planned(
+        self,
+        name: str,
+        asked: AskedConfig,
+        *,
+        creator: str,
+        options: Options,
+        description: str = "",
+        tags: tuple[tuple[str, str], ...] = (),
+    ) -> Endpoint:
+        """What ``create`` would store. Raises Refusal."""
         self._check_name(name)
         if len(description) > LONGEST_DESCRIPTION:
             raise Refusal(
@@ -78,7 +94,7 @@ class Endpoints:
         now_ms = self._now_ms()
         entities = self.offers.entities(asked, now_ms=now_ms, before=None, others=self.store.endpoints())
         _check_spill(options, entities)
-        endpoint = Endpoint(
+        return Endpoint(
             id=uuid.uuid4().hex,
             name=name,
             created_ms=now_ms,
@@ -90,12 +106,14 @@ class Endpoints:
             pending=Config(version=1, created_ms=now_ms, entities=entities),
             update="IN_PROGRESS",
         )
-        self.store.create(endpoint)
-        self._tell(endpoint, "endpoint_created", f"endpoint {name} was created: {_terms(endpoint.target)}")
-        return endpoint
 
     def update(self, name: str, asked: AskedConfig) -> Endpoint:
         """A new config version. Raises Refusal, also while an update is in progress."""
+        planned = self.planned_update(name, asked)
+        return self._propose(planned, planned.target.entities, "config_proposed")
+
+    def planned_update(self, name: str, asked: AskedConfig) -> Endpoint:
+        """The endpoint as ``update`` would leave it. Raises Refusal."""
         endpoint = self.get(name)
         if endpoint.update == "IN_PROGRESS":
             raise Refusal(
@@ -105,7 +123,9 @@ class Endpoints:
         others = [other for other in self.store.endpoints() if other.id != endpoint.id]
         entities = self.offers.entities(asked, now_ms=self._now_ms(), before=endpoint.target, others=others)
         _check_spill(endpoint.options, entities)
-        return self._propose(endpoint, entities, "config_proposed")
+        version = self.store.next_version(endpoint.id)
+        config = Config(version=version, created_ms=self._now_ms(), entities=entities)
+        return msgspec.structs.replace(endpoint, pending=config, update="IN_PROGRESS", update_message="")
 
     def measured(self, name: str, model: str) -> Endpoint:
         """The same chunk counts with the newest profile of a model, wherever the endpoint serves it. Raises Refusal."""
@@ -127,6 +147,15 @@ class Endpoints:
             for entity in endpoint.target.entities
         )
         return self._propose(endpoint, entities, "config_measured")
+
+    def set_options(self, name: str, options: Options) -> Endpoint:
+        """They hold at once, also while an update is in progress. Raises Refusal."""
+        endpoint = self.get(name)
+        _check_options(options)
+        _check_spill(options, endpoint.target.entities)
+        changed = self.store.set_options(endpoint.id, options, self._now_ms())
+        self._tell(changed, "options_changed", f"options of {name} were changed")
+        return changed
 
     def tag(self, name: str, add: tuple[tuple[str, str], ...], delete: tuple[str, ...]) -> Endpoint:
         """Raises Refusal."""

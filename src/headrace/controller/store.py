@@ -155,6 +155,11 @@ class Store:
         dropped: dict[str, Any] = {"pending": None} if drop_pending else {}
         return self._replace(endpoint_id, update=state, update_message=message, **dropped)
 
+    def set_options(self, endpoint_id: str, options: Options, now_ms: int) -> Endpoint:
+        with self._database.write() as session:
+            _change(session, endpoint_id, options=msgspec.to_builtins(options), updated_ms=now_ms)
+        return self._replace(endpoint_id, options=options, updated_ms=now_ms)
+
     def set_tags(self, endpoint_id: str, tags: tuple[tuple[str, str], ...]) -> Endpoint:
         with self._database.write() as session:
             session.execute(delete(TagRow).where(TagRow.endpoint_id == endpoint_id))
