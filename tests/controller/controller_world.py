@@ -90,6 +90,11 @@ class ToyFleet:
     async def stop(self, replica: str) -> None:
         self._end(replica, 0, "")
 
+    async def log_tail(self, replica: str) -> str:
+        if replica not in self.seen:
+            raise FleetError(f"no replica {replica!r}")
+        return f"{replica} says so"
+
     def load(self, *replicas: str) -> None:
         """Those that load have loaded: the named, or all."""
         for name in replicas or [r.id for r in self.seen.values() if r.state == "loading"]:

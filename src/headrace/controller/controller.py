@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Protocol
 
 from headrace.controller.clock import Clock
 from headrace.controller.config import ControllerConfig
@@ -40,6 +41,12 @@ CREATE_TIMEOUT_S = 2.0
 REVOKE_TIMEOUT_S = 15.0
 """Longer than a gateway that was cut off counts as one that may still serve."""
 
+class ServerFleet(Fleet, Protocol):
+    """What the loop needs of a fleet, and what people ask of it."""
+
+    async def log_tail(self, replica: str) -> str: ...
+
+
 WALL_CLOCK = Clock(now=time.monotonic, now_ms=lambda: time.time_ns() // 1_000_000)
 
 log = logging.getLogger(__name__)
@@ -51,7 +58,7 @@ class Controller:
     def __init__(
         self,
         config: ControllerConfig,
-        fleet: Fleet,
+        fleet: ServerFleet,
         *,
         clock: Clock = WALL_CLOCK,
         processes: Callable[[], tuple[Child, ...]] = tuple,

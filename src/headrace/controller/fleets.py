@@ -47,6 +47,13 @@ class Fleets:
                 return
         raise FleetError(f"no replica {replica!r}")
 
+    async def log_tail(self, replica: str) -> str:
+        """Raises FleetError."""
+        for fleet in (self._local, self._static):
+            if any(known.id == replica for known in fleet.replicas()):
+                return await fleet.log_tail(replica)
+        raise FleetError(f"no replica {replica!r}")
+
     def _of(self, model: ModelSettings) -> Fleet:
         return self._static if model.engine == "openai" else self._local
 

@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 
 from headrace.fleet.child import RunningChild
-from headrace.fleet.protocol import Ask, Child, ChildEvent, ChildSpec, Reply, Start, Stop
+from headrace.fleet.protocol import Ask, Child, ChildEvent, ChildSpec, Look, Reply, Start, Stop
 
 LONGEST_LINE = 1 << 20
 """Bytes of one ask."""
@@ -104,6 +104,11 @@ class AskServer:
                 raise ValueError(f"children of kind {child.state.kind} are the supervisor's own")
             await child.stop(ask.grace_s)
             return (child.state,)
+        if isinstance(ask, Look):
+            child = self._children.child(ask.token)
+            if child is None:
+                raise ValueError(f"no child has the token {ask.token!r}")
+            return (msgspec.structs.replace(child.state, tail=child.tail()),)
         return self._children.children()
 
     def _send(self, writer: asyncio.StreamWriter, line: bytes) -> None:

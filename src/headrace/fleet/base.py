@@ -79,3 +79,6 @@ class Fleet(Protocol):
 
     async def stop(self, replica: str, grace_s: float = 5.0) -> None:
         """End a replica; returns when it has ended. Raises FleetError."""
+
+    async def log_tail(self, replica: str) -> str:
+        """The last lines of what a replica wrote, also while it runs. Raises FleetError."""

@@ -68,6 +68,10 @@ class RunningChild:
         if not self.exited.is_set():
             signal.pidfd_send_signal(self._pidfd, signum)
 
+    def tail(self) -> str:
+        """The last lines of its log until now."""
+        return self._tail.text()
+
     async def stop(self, grace_s: float) -> None:
         """SIGTERM, and SIGKILL when that did not end it in time. Returns when it has ended."""
         self.send(signal.SIGTERM)
@@ -123,7 +127,7 @@ class RunningChild:
         self._process.stderr.close()
         self.exited.set()  # before the pidfd goes: send() looks at it
         os.close(self._pidfd)
-        self._change(exited_ms=now_ms(), exit_code=code, tail=self._tail.text())
+        self._change(exited_ms=now_ms(), exit_code=code, tail=self.tail())
 
     def _change(self, **changes: object) -> None:
         self.state = msgspec.structs.replace(self.state, **changes)

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from headrace.fleet.base import FleetError
-from headrace.fleet.protocol import Ask, Child, ChildEvent, ChildSpec, FromSupervisor, List, Reply, Start, Stop
+from headrace.fleet.protocol import Ask, Child, ChildEvent, ChildSpec, FromSupervisor, List, Look, Reply, Start, Stop
 
 RECONNECT_S = 0.2
 ANSWER_S = 10.0
@@ -63,6 +63,10 @@ class SupervisorClient:
     async def stop(self, token: str, grace_s: float) -> Child:
         """Returns when the child has ended. Raises FleetError."""
         return (await self._ask(lambda number: Stop(number, token, grace_s), grace_s + ANSWER_S)).children[0]
+
+    async def look(self, token: str) -> Child:
+        """The child with the last lines of its log until now. Raises FleetError."""
+        return (await self._ask(lambda number: Look(number, token), ANSWER_S)).children[0]
 
     async def _ask(self, ask: Callable[[int], Ask], timeout_s: float) -> Reply:
         try:

@@ -124,6 +124,10 @@ class LocalFleet:
         """SIGTERM, then SIGKILL; returns when the process has ended. Raises FleetError."""
         await self._client.stop(replica, grace_s)
 
+    async def log_tail(self, replica: str) -> str:
+        """The last lines that a replica wrote, also while it runs. Raises FleetError."""
+        return (await self._client.look(replica)).tail
+
     def _free_cores(self) -> tuple[int, ...]:
         # Every child counts that has cores of its own, whoever asked for it, until it has exited.
         taken = {core for child in self._children.values() if child.exited_ms is None for core in child.cpus}

@@ -47,7 +47,7 @@ class Child(msgspec.Struct, frozen=True):
     exit_code: int | None = None
     """Negative: ended by that signal."""
     tail: str = ""
-    """Last lines of its log, once it has exited."""
+    """Last lines of its log, once it has exited, and in the answer to ``Look``."""
     labels: dict[str, str] = {}
     """As they were given."""
 
@@ -65,7 +65,14 @@ class Stop(msgspec.Struct, frozen=True, tag="stop", tag_field="op"):
     grace_s: float = 5.0
 
 
-class List(msgspec.Struct, frozen=True, tag="list", tag_field="op"):
+class Look(msgspec.Struct, frozen=True, tag="look", tag_field="op"):
+    """The child with the last lines of its log, also while it runs."""
+
+    id: int
+    token: str
+
+
+classAsk = Start | Stop | Look | List(msgspec.Struct, frozen=True, tag="list", tag_field="op"):
     id: int
 
 

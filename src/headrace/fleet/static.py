@@ -92,6 +92,13 @@ class StaticFleet:
         gone = replace(self._replicas.pop(replica), state="exited", url=None, exited_ms=_now_ms())
         self._tell(gone)
 
+    async def log_tail(self, replica: str) -> str:
+        """What is wrong with it, if anything: the log of a server that is not ours is its own. Raises FleetError."""
+        known = self._replicas.get(replica)
+        if known is None:
+            raise FleetError(f"no replica {replica!r}")
+        return known.error or ""
+
     async def _watch(self, replica: str) -> None:
         while True:
             before = self._replicas[replica]
