@@ -95,6 +95,10 @@ def add(
     slots: SlotsOption = 1,
     threads: ThreadsOption = 1,
     default_max_tokens: MaxTokensOption = None,
+    units_per_chunk: Annotated[
+        int | None,
+        typer.Option("--units-per-chunk", help="Sell it in Databricks model units, so many to a chunk, such as 50."),
+    ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Put it in place of a model of this name.")] = False,
     data_dir: DataDirOption = None,
     json_output: JsonOption = False,
@@ -118,6 +122,7 @@ def add(
         slots=slots,
         threads=threads,
         default_max_tokens=default_max_tokens,
+        units_per_chunk=units_per_chunk,
         engine_args=_engine_args(simulated),
         replace=replace,
     )

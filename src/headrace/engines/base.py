@@ -40,6 +40,8 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Requests in flight on a replica."""
     threads: int = 1
     default_max_tokens: int = 1024
+    units_per_chunk: int | None = None
+    """Databricks model units of one chunk, for a model that is sold in them. None: it is sold in tokens/s."""
     engine_args: dict[str, Any] = {}
 
 

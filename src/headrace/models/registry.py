@@ -17,6 +17,7 @@ from headrace.models.pull import sha256
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 MOST_SLOTS = 256
 MOST_THREADS = 1024
+MOST_UNITS = 1_000_000
 DEFAULT_CONTEXT = 4096
 DEFAULT_MAX_TOKENS = 1024
 
@@ -46,7 +47,9 @@ class Registry:
         slots: int = 1,
         threads: int = 1,
         default_max_tokens: int | None = None,
+        units_per_chunk: int | None = None,
         engine_args: dict[str, Any] | None = None,
+        replace: bool| None = None,
         replace: bool = False,
     ) -> ModelSettings:
         """Register a GGUF file, a server that already runs, or the simulated engine; exactly one of the three.
@@ -70,6 +73,7 @@ class Registry:
             default_max_tokens=min(DEFAULT_MAX_TOKENS, context // 2)
             if default_max_tokens is None
             else default_max_tokens,
+            units_per_chunk=units_per_chunk,
             engine_args=engine_args or {},
         )
         return self.put(model, replace=replace)
@@ -182,6 +186,10 @@ def check_settings(model: ModelSettings) -> None:
     ):
         if not 1 <= value <= most:
             raise RegistryError(f"model {model.name!r}: {setting} is {value}; expected 1 to {most:,}")
+    if model.units_per_chunk is not None and not 1 <= model.units_per_chunk <= MOST_UNITS:
+        raise RegistryError(
+            f"model {model.name!r}: units_per_chunk is {model.units_per_chunk}; expected 1 to {MOST_UNITS:,}"
+        )
     if model.context < 2:
         raise RegistryError(f"model {model.name!r}: context is {model.context}; a prompt and an answer need 2 tokens")
     if not 1 <= model.default_max_tokens < model.context:
