@@ -41,6 +41,8 @@ class Knobs:
     """Time without a request before the last chunk is given back, where the range begins at zero."""
     freeze_after_s: float = 10.0
     """Age of the last report after which nothing is changed: many times the interval of reports."""
+    autoscaling: bool = True
+    """Off: there are as many chunks as the range begins with, whatever is offered."""
 
 
 def windows(knobs: Knobs, chunk: float, slots: int) -> tuple[float, float]:
@@ -123,6 +125,12 @@ def decide(obs: Observation, knobs: Knobs, state: State) -> Decision:
         change = _chunks(chunks) + " kept" if chunks == before else f"{before} -> {_chunks(chunks)}"
         inputs = {"observation": asdict(obs), "knobs": asdict(knobs), "state": asdict(state)}
         return Decision(chunks, f"{change}: {why}", remember, inputs)
+
+    # Switched off, the count is the owner's to set; what was seen until now says nothing of the day it is on again.
+    if not knobs.autoscaling:
+        fixed = max(lowest, 1)
+        why = "autoscaling is off, so the count is the minimum of the range"
+        return decided(fixed, why, State(target=fixed, decided_at=obs.now))
 
     # Without news the last decision stands, and what was seen before the silence says nothing of the time in it.
     if obs.metrics_age_s is None or obs.metrics_age_s > knobs.freeze_after_s:
