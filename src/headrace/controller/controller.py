@@ -41,6 +41,7 @@ CREATE_TIMEOUT_S = 2.0
 REVOKE_TIMEOUT_S = 15.0
 """Longer than a gateway that was cut off counts as one that may still serve."""
 
+
 class ServerFleet(Fleet, Protocol):
     """What the loop needs of a fleet, and what people ask of it."""
 

@@ -72,11 +72,11 @@ class Look(msgspec.Struct, frozen=True, tag="look", tag_field="op"):
     token: str
 
 
-classAsk = Start | Stop | Look | List(msgspec.Struct, frozen=True, tag="list", tag_field="op"):
+class List(msgspec.Struct, frozen=True, tag="list", tag_field="op"):
     id: int
 
 
-Ask = Start | Stop | List
+Ask = Start | Stop | Look | List
 
 
 class Reply(msgspec.Struct, frozen=True, tag="reply", tag_field="op"):

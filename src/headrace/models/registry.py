@@ -49,7 +49,6 @@ class Registry:
         default_max_tokens: int | None = None,
         units_per_chunk: int | None = None,
         engine_args: dict[str, Any] | None = None,
-        replace: bool| None = None,
         replace: bool = False,
     ) -> ModelSettings:
         """Register a GGUF file, a server that already runs, or the simulated engine; exactly one of the three.
