@@ -19,8 +19,8 @@ COMPILED = {
         "response_head server server_connection sse transfer"
     ),
     "gateway": (
-        "access account app auth call endpoint entity flight live meter prompt relay replica request request_ids "
-        "splice upstream_body"
+        "access account app auth call endpoint entity flight latency live meter prompt relay replica request "
+        "request_ids splice upstream_body"
     ),
     "journal": "format writer",
 }

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 
-from headrace.gateway.snapshot import Ack, EntityTick, Hello, JournalTick, Tick
+from headrace.controller.answers import Answers
+from headrace.gateway.snapshot import Ack, AnswersTick, EntityTick, Hello, JournalTick, Tick
 
 RECONNECT_GRACE_S = 5.0
 """A gateway that was cut off for less than this may still be serving: it counts as one that has not acknowledged. One
@@ -21,11 +22,13 @@ class Totals:
     arrivals: int = 0
     offered_work: float = 0.0
     dispatched: int = 0
+    dispatched_work: float = 0.0
     served_work: float = 0.0
     input_tokens: int = 0
     output_tokens: int = 0
     completed: int = 0
     rejected: int = 0
+    rejected_work: float = 0.0
     abandoned: int = 0
     failed: int = 0
 
@@ -59,6 +62,8 @@ class _Gateway:
     tick: Tick | None = None
     entities: dict[str, EntityTick] = field(default_factory=dict)
     """The last tick of each, by id."""
+    answers: dict[str, AnswersTick] = field(default_factory=dict)
+    """The last that it told of the requests that have ended, by id of the served entity."""
 
 
 class Gateways:
@@ -73,6 +78,7 @@ class Gateways:
         self._last_arrival: dict[str, float] = {}
         """By served entity."""
         self._last_tick: float | None = None
+        self.answers = Answers()
 
     # Telling
 
@@ -103,6 +109,9 @@ class Gateways:
             if entity.arrivals > (before.arrivals if before else 0) or entity.queued:
                 self._last_arrival[entity.entity] = now
             known.entities[entity.entity] = entity
+        for answers in tick.answers:
+            self.answers.add(answers, known.answers.get(answers.entity, answers if first else None), now)
+            known.answers[answers.entity] = answers
         known.tick = tick
         self._last_tick = now
 
@@ -133,6 +142,11 @@ class Gateways:
     def in_flight(self, replica: str) -> int:
         """Requests on a replica."""
         return sum(self._on(gateway, replica) for gateway in self._gateways.values() if gateway.connected)
+
+    def outstanding_work(self, replica: str) -> float:
+        """Reference tokens dispatched to a replica and not settled."""
+        ticks = [g.tick for g in self._gateways.values() if g.connected and g.tick is not None]
+        return sum(one.outstanding_work for tick in ticks for one in tick.replicas if one.id == replica)
 
     def totals(self, of: str) -> Totals:
         """Of an endpoint with all that it ever served, or of one served entity, by its id."""

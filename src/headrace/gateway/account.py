@@ -198,7 +198,10 @@ class Account:
         if line.status:
             return
         line.status = status
-        line.e2e_ms = e2e_ms = _milliseconds(now - self.arrived)
+        e2e_s = now - self.arrived
+        line.e2e_ms = e2e_ms = _milliseconds(e2e_s)
+        entity = self.entity
+        entity.statuses[status] = entity.statuses.get(status, 0) + 1
         if not self._reserved:
             line.outcome = line.outcome or code
             return
@@ -207,7 +210,7 @@ class Account:
         self._work = work = self._release(new, cached, out, outcome)
         self._exact = exact = meter.exact or not (new or cached or out)
         if meter.exact:
-            self.entity.bytes_per_token[self._call.shape].learn(self._call.prompt.text_bytes, new + cached)
+            entity.bytes_per_token[self._call.shape].learn(self._call.prompt.text_bytes, new + cached)
         first_byte_at = meter.first_byte_at
         line.outcome = outcome
         line.input_tokens = new + cached
@@ -231,6 +234,11 @@ class Account:
                 e2e_ms,
             )
         )
+        if outcome == "ok":
+            latency = entity.latency[self._call.shape]
+            latency.answered(e2e_s, self._queue_s)
+            if first_byte_at is not None and self._call.streams:
+                latency.streamed(first_byte_at - self.arrived, e2e_s, out)
 
     def refuse(self, refusal: Refuse) -> None:
         """Not served before its deadline. One that was reserved before it lost its replica is settled instead."""

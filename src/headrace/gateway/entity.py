@@ -8,14 +8,26 @@ from time import monotonic
 from typing import Protocol
 
 from headrace.gateway.body import Shape
+from headrace.gateway.latency import Latency
 from headrace.gateway.prompt import BytesPerToken
 from headrace.gateway.replica import Replica
-from headrace.gateway.snapshot import EndpointView, EntityTick, EntityView, ReplicaTick, ReplicaView, WorkWeights
+from headrace.gateway.snapshot import (
+    AnswersTick,
+    EndpointView,
+    EntityTick,
+    EntityView,
+    ReplicaTick,
+    ReplicaView,
+    WorkWeights,
+)
 from headrace.policy.endpoint import Ask, Dispatch, EndpointCore, Outcome, Refuse, ReplicaState, Terms
 from headrace.policy.work import Weights
 
 SHORTEST_TIMER_S = 0.001
 """The resolution of the loop's timers: asking again sooner would only spin."""
+
+OPERATIONS = {Shape.CHAT: "chat", Shape.COMPLETION: "text_completion", Shape.EMBEDDING: "embeddings"}
+"""Their names in OpenTelemetry's semantic conventions."""
 
 
 class Waiter(Protocol):
@@ -53,6 +65,9 @@ class LiveEntity:
         self.has_replica = False
         """A replica takes new requests."""
         self.bytes_per_token = {shape: BytesPerToken() for shape in Shape}
+        self.statuses: dict[int, int] = {}
+        """Requests that have ended, by HTTP status."""
+        self.latency = {shape: Latency() for shape in Shape}
         self.removed = False
         self.name_field = b""
         """The header line that names the entity."""
@@ -211,11 +226,13 @@ class LiveEntity:
             arrivals=seen.arrivals,
             offered_work=seen.offered_work,
             dispatched=seen.dispatched,
+            dispatched_work=seen.dispatched_work,
             served_work=seen.served_work,
             input_tokens=seen.input_tokens,
             output_tokens=seen.output_tokens,
             completed=seen.completed,
             rejected=seen.rejected,
+            rejected_work=seen.rejected_work,
             abandoned=seen.abandoned,
             failed=seen.failed,
             queued=seen.queued,
@@ -236,6 +253,18 @@ class LiveEntity:
             for replica in seen.replicas
         ]
         return tick, replicas
+
+    @property
+    def ended(self) -> int:
+        """Requests so far."""
+        return sum(self.statuses.values())
+
+    def answers(self) -> AnswersTick:
+        """How they have ended."""
+        latency = [
+            self.latency[shape].tick(name) for shape, name in OPERATIONS.items() if any(self.latency[shape].e2e.counts)
+        ]
+        return AnswersTick(self._endpoint.id, self.view.id, dict(self.statuses), tuple(latency))
 
 
 def terms_of(endpoint: EndpointView, entity: EntityView) -> Terms:

@@ -15,11 +15,13 @@ import msgspec
 
 from headrace.gateway.live import Live
 from headrace.gateway.outbox import Outbox
-from headrace.gateway.snapshot import Ack, Hello, Snapshot, Tick
+from headrace.gateway.snapshot import Ack, AnswersTick, Hello, Snapshot, Tick
 
 TICK_S = 0.5
 SHORTEST_TICK_S = 0.02
 """Between ticks, however many requests ask for a replica at once."""
+ANSWERS_S = 2.0
+"""Between ticks that tell how requests have ended: histograms are long, and are read every few seconds at most."""
 RECONNECT_S = 0.5
 LARGEST_SNAPSHOT = 64 * 1024 * 1024
 """Bytes: room for tens of thousands of keys and replicas."""
@@ -78,9 +80,14 @@ class Link:
             writer.close()
 
     async def _tick(self, live: Live, writer: asyncio.StreamWriter) -> None:
+        told: dict[str, int] = {}
+        answers_at = 0.0
         with contextlib.suppress(OSError):  # the reading side notices, and says so
             while True:
                 self._nudged.clear()
+                answers: tuple[AnswersTick, ...] = ()
+                if (now := time.monotonic()) >= answers_at or live.removing:
+                    answers, answers_at = live.answers(told), now + ANSWERS_S
                 entities, replicas = live.ticks()
                 tick = Tick(
                     gateway=self._gateway_id,
@@ -89,6 +96,7 @@ class Link:
                     entities=entities,
                     replicas=replicas,
                     journal=self._outbox.tick(),
+                    answers=answers,
                 )
                 writer.write(_encode(tick) + b"\n")
                 await writer.drain()

@@ -10,7 +10,7 @@ from headrace.gateway.auth import CUT_OFF_GRACE_S, Keys
 from headrace.gateway.endpoint import LiveEndpoint
 from headrace.gateway.entity import LiveEntity
 from headrace.gateway.errors import ApiError
-from headrace.gateway.snapshot import EntityTick, KeyView, ReplicaTick, ReplicaView, Snapshot
+from headrace.gateway.snapshot import AnswersTick, EntityTick, KeyView, ReplicaTick, ReplicaView, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +85,25 @@ class Live:
             cold = sorted(name for name, endpoint in self.endpoints.items() if not endpoint.has_replica)
             return f"endpoints to be restored: {', '.join(cold)}" if cold else "endpoints to be restored"
         return None
+
+    @property
+    def removing(self) -> bool:
+        """An entity that was deleted may have its last tick now."""
+        return bool(self._removed)
+
+    def answers(self, told: dict[str, int]) -> tuple[AnswersTick, ...]:
+        """How requests have ended, of the entities where some have since ``told`` (entity to requests) was; updates it.
+
+        Deleted entities included, so ask before ``ticks`` forgets them.
+        """
+        ticks = []
+        live = [entity for endpoint in self.endpoints.values() for entity in endpoint.entities]
+        for entity in (*live, *self._removed):
+            ended = entity.ended
+            if told.get(entity.view.id, 0) != ended:
+                told[entity.view.id] = ended
+                ticks.append(entity.answers())
+        return tuple(ticks)
 
     def ticks(self) -> tuple[tuple[EntityTick, ...], tuple[ReplicaTick, ...]]:
         """Counters and gauges of this moment, of deleted entities too until their last request has ended."""

@@ -170,6 +170,60 @@ class EntityTick(msgspec.Struct, frozen=True):
     """Gauge: reference tokens dispatched and not settled."""
     limiter_debt: float
     """Gauge: reference tokens by which admitted work is ahead of the rate; the burst less this is left."""
+    dispatched_work: float = 0.0
+    """Reference tokens, estimated, as the next."""
+    rejected_work: float = 0.0
+
+
+class HistogramTick(msgspec.Struct, frozen=True):
+    """Values by the bounds below: ``counts[i]`` of those at most ``bounds[i]`` and above the bound before; the last of
+    those above all bounds."""
+
+    counts: tuple[int, ...]
+    sum: float
+
+
+# Those that OpenTelemetry's semantic conventions for generative AI recommend for a model server (of 2026; their status
+# is "development") and engines use too, with more at both ends: a request may wait minutes for a cold start, and fast
+# engines write a token in less than 10 ms. What is fixed can be added up over gateways and over time.
+TTFT_BOUNDS_S = (
+    *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
+    *(20.0, 40.0, 80.0, 160.0, 320.0),
+)
+TPOT_BOUNDS_S = (
+    *(0.001, 0.0025, 0.005),
+    *(0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5),
+)
+DURATION_BOUNDS_S = (
+    *(0.001, 0.005),
+    *(0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92),
+    *(163.84, 327.68),
+)
+"""Of E2E, of the wait in the queue, and of the time at a replica."""
+
+
+class LatencyTick(msgspec.Struct, frozen=True):
+    """How long complete answers of one kind took, in seconds; see ``gateway.latency.Latency``."""
+
+    operation: str
+    """``chat``, ``text_completion`` or ``embeddings``."""
+    e2e: HistogramTick
+    queue: HistogramTick
+    service: HistogramTick
+    ttft: HistogramTick
+    tpot: HistogramTick
+
+
+class AnswersTick(msgspec.Struct, frozen=True):
+    """How the requests of one served entity have ended since the gateway's start."""
+
+    endpoint: str
+    """Endpoint id."""
+    entity: str
+    """Id of the served entity."""
+    statuses: dict[int, int]
+    """Requests by HTTP status; 499: the client left first."""
+    latency: tuple[LatencyTick, ...]
 
 
 class JournalTick(msgspec.Struct, frozen=True):
@@ -198,6 +252,8 @@ class Tick(msgspec.Struct, frozen=True, tag="tick"):
     entities: tuple[EntityTick, ...] = ()
     replicas: tuple[ReplicaTick, ...] = ()
     journal: JournalTick = JournalTick()
+    answers: tuple[AnswersTick, ...] = ()
+    """Of the entities where something has ended since this was last sent on this connection; not in every tick."""
 
 
 FromGateway = Hello | Ack | Tick

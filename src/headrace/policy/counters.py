@@ -18,17 +18,19 @@ class Counters:
         "arrivals",
         "completed",
         "dispatched",
+        "dispatched_work",
         "failed",
         "input_tokens",
         "offered_work",
         "output_tokens",
         "rejected",
+        "rejected_work",
         "served_work",
     )
 
     def __init__(self) -> None:
         self.arrivals = self.dispatched = self.completed = self.rejected = self.abandoned = self.failed = 0
-        self.offered_work = self.served_work = 0.0
+        self.offered_work = self.dispatched_work = self.rejected_work = self.served_work = 0.0
         self.input_tokens = self.output_tokens = 0
 
     def arrived(self, work: float, *, retry: bool) -> None:

@@ -236,11 +236,13 @@ class EndpointCore:
             arrivals=counters.arrivals,
             offered_work=counters.offered_work,
             dispatched=counters.dispatched,
+            dispatched_work=counters.dispatched_work,
             served_work=counters.served_work,
             input_tokens=counters.input_tokens,
             output_tokens=counters.output_tokens,
             completed=counters.completed,
             rejected=counters.rejected,
+            rejected_work=counters.rejected_work,
             abandoned=counters.abandoned,
             failed=counters.failed,
             queued=len(self._queue),
@@ -272,6 +274,7 @@ class EndpointCore:
         if not self._limiter.reserve(now, head.work):
             return None
         self._counters.dispatched += 1
+        self._counters.dispatched_work += head.work
         return load
 
     def _send(self, now: float, request: Request, load: Load) -> Dispatch:
@@ -318,6 +321,7 @@ class EndpointCore:
         """The answer to a request that is not waiting (any more)."""
         self._give_back(now, request)
         self._counters.rejected += 1
+        self._counters.rejected_work += request.work
         work, ahead, terms, replicas = request.work, self._queue.work, self.terms, self._replicas
         room = room_in(now, work, ahead, terms, self._limiter)
         slot = slot_in(now, ahead, terms, replicas) if replicas.ready else NO_REPLICA_RETRY_S

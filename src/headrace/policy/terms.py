@@ -148,12 +148,14 @@ class Observation:
     """Grows by arrivals; a settlement corrects it, also downwards."""
     dispatched: int
     """Requests, each once even where it was sent to a second replica."""
+    dispatched_work: float
     served_work: float
     input_tokens: int
     output_tokens: int
     completed: int
     """Answered in full, an engine's 400 included."""
     rejected: int
+    rejected_work: float
     abandoned: int
     failed: int
     queued: int
