@@ -66,6 +66,19 @@ class EntityView(msgspec.Struct, frozen=True):
     """Percentage of the endpoint's requests that are routed here; those of all its entities add up to 100."""
 
 
+class RateLimitView(msgspec.Struct, frozen=True):
+    """How much may be asked of an endpoint in any minute; see ``policy.rate_limits``."""
+
+    key: str
+    """Whom it holds for: ``endpoint`` (all together), ``user`` or ``service_principal``."""
+    principal: str | None = None
+    """As in ``KeyView``: the one that it holds for; None: each of that kind."""
+    calls: int | None = None
+    """Requests; 0: none at all, as with ``tokens``."""
+    tokens: int | None = None
+    """Raw, input and output."""
+
+
 class EndpointView(msgspec.Struct, frozen=True):
     """A named address and how it treats what it cannot serve at once."""
 
@@ -81,20 +94,30 @@ class EndpointView(msgspec.Struct, frozen=True):
     cold_start_deadline_s: float = 290.0
     max_queue: int = 1000
     """Requests that may wait."""
+    queriers: tuple[str, ...] | None = None
+    """Who may query it, as ``user:NAME`` or ``service_principal:ID``; None: every key. Admin keys always may."""
+    rate_limits: tuple[RateLimitView, ...] = ()
 
 
 class KeyView(msgspec.Struct, frozen=True):
-    """A key by its digest; the key itself is never stored or sent."""
+    """A key or an access token by its digest; the text itself is never stored or sent."""
 
     id: str
+    """In journals and logs, and for fairness: all tokens of a service principal have its client id."""
     digest: str
-    """Hex SHA-256 of the whole key."""
+    """Hex SHA-256 of the whole text."""
     role: str
     """``admin`` or ``query``."""
     tiers: tuple[str, ...] = ("default", "flex")
     """Service tiers (bands of the queue) that the key may use."""
     weight: float = 1.0
     """Its share of a band, relative to the other keys that wait there."""
+    principal: str = ""
+    """Whose key it is: the name of a user, or the client id of a service principal."""
+    principal_kind: str = "user"
+    """Or ``service_principal``."""
+    expires_ms: int | None = None
+    """Unix time from which on it is refused; None for never."""
 
 
 class Snapshot(msgspec.Struct, frozen=True, tag="snapshot"):
