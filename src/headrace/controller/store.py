@@ -12,7 +12,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from headrace.controller.endpoint import Config, Endpoint, Entity, Options, UpdateState
-from headrace.controller.tables import ConfigRow, CounterRow, EndpointRow, EntityRow, TagRow
+from headrace.controller.tables import ConfigRow, CounterRow, EndpointRow, EntityRow, PermissionsRow, TagRow
 from headrace.engines.base import ModelSettings
 from headrace.ledger.database import Database
 from headrace.policy.work import Weights
@@ -169,6 +169,7 @@ class Store:
     def delete(self, endpoint_id: str, now_ms: int) -> None:
         with self._database.write() as session:
             _change(session, endpoint_id, deleted_ms=now_ms, updated_ms=now_ms)
+            session.execute(delete(PermissionsRow).where(PermissionsRow.endpoint_id == endpoint_id))
         del self._by_id[endpoint_id]
 
     def count(self, name: str) -> int:

@@ -113,8 +113,56 @@ class KeyRow(StoreBase):
     tiers: Mapped[list[str]]
     weight: Mapped[float] = mapped_column(Float)
     name: Mapped[str] = mapped_column(String(255))
+    principal: Mapped[str] = mapped_column(String(64))
+    principal_kind: Mapped[str] = mapped_column(String(17))
     created_ms: Mapped[int] = mapped_column(BigInteger)
     revoked_ms: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class ServicePrincipalRow(StoreBase):
+    """A caller that is a program. Deleted ones stay, as usage names them; names are unique among the others."""
+
+    __tablename__ = "service_principals"
+    __table_args__ = (
+        Index(
+            "ix_service_principals_name_alive",
+            "name",
+            unique=True,
+            sqlite_where=text("deleted_ms IS NULL"),
+            postgresql_where=text("deleted_ms IS NULL"),
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    """Its client id."""
+    name: Mapped[str] = mapped_column(String(64))
+    digest: Mapped[str] = mapped_column(String(64))
+    """Of its client secret, which was shown once and is nowhere."""
+    role: Mapped[str] = mapped_column(String(8))
+    tiers: Mapped[list[str]]
+    weight: Mapped[float] = mapped_column(Float)
+    created_ms: Mapped[int] = mapped_column(BigInteger)
+    deleted_ms: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class TokenRow(StoreBase):
+    """An access token by its digest, until it has expired."""
+
+    __tablename__ = "access_tokens"
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    service_principal_id: Mapped[str] = mapped_column(String(36), ForeignKey("service_principals.id"), index=True)
+    created_ms: Mapped[int] = mapped_column(BigInteger)
+    expires_ms: Mapped[int] = mapped_column(BigInteger)
+
+
+class PermissionsRow(StoreBase):
+    """The permissions of an endpoint, once they were changed. ``levels``: by ``kind:name`` of the principal."""
+
+    __tablename__ = "endpoint_permissions"
+
+    endpoint_id: Mapped[str] = mapped_column(String(32), ForeignKey("endpoints.id"), primary_key=True)
+    levels: Mapped[dict[str, Any]]
 
 
 class ReplicaRow(StoreBase):
