@@ -12,6 +12,7 @@ from headrace.controller.asked import AskedConfig
 from headrace.controller.endpoint import Config, Endpoint, Entity, Options
 from headrace.controller.events import EventLog
 from headrace.controller.offers import Offers
+from headrace.controller.options import check_fit, check_values, differences
 from headrace.controller.provided import ended
 from headrace.controller.refusal import Refusal
 from headrace.controller.store import Store
@@ -90,10 +91,10 @@ class Endpoints:
                 param="description",
             )
         tags = _checked_tags(tags)
-        _check_options(options)
+        check_values(options)
         now_ms = self._now_ms()
         entities = self.offers.entities(asked, now_ms=now_ms, before=None, others=self.store.endpoints())
-        _check_spill(options, entities)
+        check_fit(options, entities)
         return Endpoint(
             id=uuid.uuid4().hex,
             name=name,
@@ -122,7 +123,7 @@ class Endpoints:
             )
         others = [other for other in self.store.endpoints() if other.id != endpoint.id]
         entities = self.offers.entities(asked, now_ms=self._now_ms(), before=endpoint.target, others=others)
-        _check_spill(endpoint.options, entities)
+        check_fit(endpoint.options, entities)
         version = self.store.next_version(endpoint.id)
         config = Config(version=version, created_ms=self._now_ms(), entities=entities)
         return msgspec.structs.replace(endpoint, pending=config, update="IN_PROGRESS", update_message="")
@@ -151,10 +152,11 @@ class Endpoints:
     def set_options(self, name: str, options: Options) -> Endpoint:
         """They hold at once, also while an update is in progress. Raises Refusal."""
         endpoint = self.get(name)
-        _check_options(options)
-        _check_spill(options, endpoint.target.entities)
+        check_values(options)
+        check_fit(options, endpoint.target.entities)
         changed = self.store.set_options(endpoint.id, options, self._now_ms())
-        self._tell(changed, "options_changed", f"options of {name} were changed")
+        if told := "; ".join(differences(endpoint.options, options)):
+            self._tell(changed, "options_changed", f"options of {name} were changed: {told}")
         return changed
 
     def tag(self, name: str, add: tuple[tuple[str, str], ...], delete: tuple[str, ...]) -> Endpoint:
@@ -213,16 +215,6 @@ def _range(entity: Entity) -> str:
     )
 
 
-def _check_spill(options: Options, entities: tuple[Entity, ...]) -> None:
-    if options.overload == "spill" and len(entities) == 1:
-        raise Refusal(
-            "INVALID_PARAMETER_VALUE",
-            "overload is 'spill', and with one served entity there is nowhere to spill to; give it two or more, or "
-            "make an endpoint with 'queue' or 'reject'",
-            param="headrace.overload",
-        )
-
-
 def _checked_tags(tags: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
     if len(tags) > MOST_TAGS:
         raise Refusal("INVALID_PARAMETER_VALUE", f"{len(tags)} tags; at most {MOST_TAGS}", param="tags")
@@ -236,25 +228,3 @@ def _checked_tags(tags: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], .
                 param="tags",
             )
     return tuple(sorted(tags))
-
-
-def _check_options(options: Options) -> None:
-    scaling = options.scaling
-    bounds: tuple[tuple[str, float | None, float, float], ...] = (
-        ("queue_deadline_s", options.queue_deadline_s, 0, 297),
-        ("cold_start_deadline_s", options.cold_start_deadline_s, 0, 297),
-        ("max_queue", options.max_queue, 0, 1_000_000),
-        ("scaling.fast_window_s", scaling.fast_window_s, 1, 86_400),
-        ("scaling.slow_window_s", scaling.slow_window_s, 1, 86_400),
-        ("scaling.headroom", scaling.headroom, 0, 10),
-        ("scaling.down_window_s", scaling.down_window_s, 0, 86_400),
-        ("scaling.wait_target_s", scaling.wait_target_s, 0.1, 3_600),
-        ("scaling.idle_to_zero_s", scaling.idle_to_zero_s, 1, 604_800),
-    )
-    for name, value, low, high in bounds:
-        if value is not None and not low <= value <= high:
-            raise Refusal(
-                "INVALID_PARAMETER_VALUE",
-                f"{name} is {value:g}; expected {low:g} to {high:g}",
-                param=f"headrace.{name}",
-            )
