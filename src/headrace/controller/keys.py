@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 from sqlalchemy import select, update
 
+from headrace.controller.principals import OwnerKind, Principal
 from headrace.controller.tables import KeyRow
 from headrace.ledger.database import Database
 
@@ -37,8 +38,17 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     weight: float = 1.0
     """Its share of a tier, relative to the other keys that wait there."""
     name: str
+    principal: str
+    """Whose it is: the name of a user, or the client id of a service principal."""
+    principal_kind: OwnerKind = "user"
     created_ms: int
     revoked_ms: int | None = None
+    expires_ms: int | None = None
+    """Of an access token, which is a key for an hour; None for never."""
+
+    @property
+    def owner(self) -> Principal:
+        return Principal(self.principal_kind, self.principal)
 
 
 def digest(text: str) -> str:
@@ -64,16 +74,28 @@ class Keys:
         """Those that were not revoked."""
         return [key for key in self._by_id.values() if key.revoked_ms is None]
 
+    def knows(self, owner: Principal) -> bool:
+        """Whether a key belongs to it, or once did."""
+        return any(key.owner == owner for key in self._by_id.values())
+
     def find(self, text: str) -> Key | None:
         """The key with this text, if it is valid."""
         wanted = digest(text)
         return next((key for key in self.valid() if secrets.compare_digest(key.digest, wanted)), None)
 
     def create(
-        self, *, role: Role, tiers: tuple[Tier, ...], name: str, now_ms: int, weight: float = 1.0
+        self,
+        *,
+        role: Role,
+        tiers: tuple[Tier, ...],
+        name: str,
+        now_ms: int,
+        weight: float = 1.0,
+        owner: Principal | None = None,
     ) -> tuple[Key, str]:
-        """A new key and its text, ``hr-<id>.<secret>``, which is kept nowhere."""
-        key, text = self._make(role, tiers, name, now_ms, weight)
+        """A new key and its text, ``hr-<id>.<secret>``, which is kept nowhere. ``owner``: whose it is; by default that
+        of a user of its own, named as the key."""
+        key, text = self._make(role, tiers, name, now_ms, weight, owner)
         self._add(key)
         return key, text
 
@@ -100,13 +122,29 @@ class Keys:
         return True
 
     def _make(
-        self, role: Role, tiers: tuple[Tier, ...], name: str, now_ms: int, weight: float = 1.0
+        self,
+        role: Role,
+        tiers: tuple[Tier, ...],
+        name: str,
+        now_ms: int,
+        weight: float = 1.0,
+        owner: Principal | None = None,
     ) -> tuple[Key, str]:
         key_id = secrets.token_hex(ID_BYTES)
         while key_id in self._by_id:
             key_id = secrets.token_hex(ID_BYTES)
         text = f"hr-{key_id}.{secrets.token_urlsafe(SECRET_BYTES)}"
-        key = Key(id=key_id, digest=digest(text), role=role, tiers=tiers, weight=weight, name=name, created_ms=now_ms)
+        key = Key(
+            id=key_id,
+            digest=digest(text),
+            role=role,
+            tiers=tiers,
+            weight=weight,
+            name=name,
+            principal=key_id if owner is None else owner.name,
+            principal_kind="service_principal" if owner is not None and owner.kind == "service_principal" else "user",
+            created_ms=now_ms,
+        )
         return key, text
 
     def _add(self, key: Key) -> None:
@@ -119,6 +157,8 @@ class Keys:
                     tiers=list(key.tiers),
                     weight=key.weight,
                     name=key.name,
+                    principal=key.principal,
+                    principal_kind=key.principal_kind,
                     created_ms=key.created_ms,
                     revoked_ms=None,
                 )
@@ -146,6 +186,8 @@ def _key(row: KeyRow) -> Key:
         tiers=msgspec.convert(row.tiers, tuple[Tier, ...]),
         weight=row.weight,
         name=row.name,
+        principal=row.principal,
+        principal_kind=msgspec.convert(row.principal_kind, OwnerKind),
         created_ms=row.created_ms,
         revoked_ms=row.revoked_ms,
     )
