@@ -9,20 +9,23 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
+from headrace.controller.access import Access
 from headrace.controller.clock import Clock
 from headrace.controller.config import ControllerConfig
 from headrace.controller.endpoint import Endpoint, Entity
 from headrace.controller.endpoints import Endpoints
 from headrace.controller.events import EventLog
 from headrace.controller.gateways import Gateways
-from headrace.controller.keys import Key, Keys, Role, Tier
+from headrace.controller.keys import Key, Role, Tier
 from headrace.controller.lifecycle import COMING, Phase
 from headrace.controller.link import Link
 from headrace.controller.migrations import upgrade
 from headrace.controller.offers import Offers
+from headrace.controller.principals import Principal
 from headrace.controller.reconcile import Fleet, Reconciler
 from headrace.controller.roster import Roster
-from headrace.controller.series import Chunks, Series
+from headrace.controller.series import Chunks, Series, Sold
+from headrace.controller.service_principals import ServicePrincipal
 from headrace.controller.store import Store
 from headrace.fleet.protocol import Child
 from headrace.gateway.snapshot import Tick
@@ -37,7 +40,7 @@ STEP_INTERVAL_S = 1.0
 INGEST_INTERVAL_S = 1.0
 SERIES_INTERVAL_S = 1.0
 CREATE_TIMEOUT_S = 2.0
-"""A gateway that is slow to take a new key harms nobody."""
+"""A gateway that is slow to take a new key or token harms nobody."""
 REVOKE_TIMEOUT_S = 15.0
 """Longer than a gateway that was cut off counts as one that may still serve."""
 
@@ -76,7 +79,8 @@ class Controller:
         self.database = Database(config.database_url or f"sqlite:///{self.data.database}")
         upgrade(self.database)
         self.store = Store(self.database)
-        self.keys = Keys(self.database)
+        self.access = Access(self.database, clock.now_ms)
+        self.keys = self.access.keys
         self.events = EventLog(self.database)
         self.timeline = CapacityTimeline(self.database)
         self.roster = Roster(self.database, self.store.entity)
@@ -102,7 +106,7 @@ class Controller:
         self.reconciler = Reconciler(
             store=self.store,
             roster=self.roster,
-            keys=self.keys,
+            access=self.access,
             events=self.events,
             timeline=self.timeline,
             gateways=self.gateways,
@@ -141,18 +145,40 @@ class Controller:
         async with self._ingesting:
             return await asyncio.to_thread(self._ingest.run, self.clock.now_ms())
 
-    async def create_key(self, *, role: Role, tiers: tuple[Tier, ...], weight: float, name: str) -> tuple[Key, str]:
+    async def create_key(
+        self, *, role: Role, tiers: tuple[Tier, ...], weight: float, name: str, owner: Principal | None = None
+    ) -> tuple[Key, str]:
         """A key and its text; when this returns, every connected gateway takes it, or was given time to."""
-        key, text = self.keys.create(role=role, tiers=tiers, weight=weight, name=name, now_ms=self.clock.now_ms())
-        await self.link.acknowledged(await self.reconciler.publish(), CREATE_TIMEOUT_S)
+        now_ms = self.clock.now_ms()
+        key, text = self.keys.create(role=role, tiers=tiers, weight=weight, name=name, now_ms=now_ms, owner=owner)
+        await self.tell(CREATE_TIMEOUT_S)
         return key, text
 
     async def revoke(self, key_id: str) -> tuple[Key, list[str]]:
         """Revoke a key; the gateways that have not acknowledged that in time. Raises KeyError for an unknown id."""
         key = self.keys.revoke(key_id, self.clock.now_ms())
+        return key, await self.tell(REVOKE_TIMEOUT_S)
+
+    async def issue_token(self, service_principal: ServicePrincipal) -> str:
+        """An access token; when this returns, every connected gateway takes it, or was given time to."""
+        text = self.access.service_principals.issue(service_principal.id, self.clock.now_ms())
+        await self.tell(CREATE_TIMEOUT_S)
+        return text
+
+    async def delete_service_principal(self, client_id: str) -> tuple[ServicePrincipal, list[str]]:
+        """With its tokens and keys; the gateways that have not acknowledged that in time. Raises KeyError."""
+        now_ms = self.clock.now_ms()
+        for key in self.keys.valid():
+            if key.owner == Principal("service_principal", client_id):
+                self.keys.revoke(key.id, now_ms)
+        deleted = self.access.service_principals.delete(client_id, now_ms)
+        return deleted, await self.tell(REVOKE_TIMEOUT_S)
+
+    async def tell(self, timeout_s: float) -> list[str]:
+        """Publish what the store holds now; the gateways that have not acknowledged it in time."""
         version = await self.reconciler.publish()
-        await self.link.acknowledged(version, REVOKE_TIMEOUT_S)
-        return key, self.gateways.behind(version, self.clock.now())
+        await self.link.acknowledged(version, timeout_s)
+        return self.gateways.behind(version, self.clock.now())
 
     def chunks(self, endpoint: Endpoint, entity: Entity | None = None) -> Chunks:
         """What the replicas of a served entity do now, or all of the endpoint."""
@@ -169,19 +195,20 @@ class Controller:
             self.wake.set()
 
     async def _add_points(self) -> None:
-        endpoints = self.store.endpoints()
+        endpoints, now_ms = self.store.endpoints(), self.clock.now_ms()
         for endpoint in endpoints:
-            entities = endpoint.current.entities
-            capacities = [self.chunks(endpoint, entity).ready * entity.chunk for entity in entities]
-            self._add_point(endpoint.id, self.chunks(endpoint), sum(capacities))
-            for entity, capacity in zip(entities, capacities, strict=True):
-                self._add_point(entity.id, self.chunks(endpoint, entity), capacity)
+            newest, parts = self.timeline.newest(endpoint.id), []
+            for entity in endpoint.current.entities:
+                billed = newest[entity.id].billed_chunks if entity.id in newest else 0
+                sold = Sold(entity.chunk, self.reconciler.watches.of(entity.id).wanted, billed)
+                totals, gauges = self.gateways.totals(entity.id), self.gateways.gauges(entity.id)
+                chunks = self.chunks(endpoint, entity)
+                parts.append(self.series.add(entity.id, now_ms, totals, gauges, chunks, sold))
+            totals, gauges = self.gateways.totals(endpoint.id), self.gateways.gauges(endpoint.id)
+            billed = sum(point.billed_chunks for point in newest.values())
+            self.series.add_sum(endpoint.id, now_ms, totals, gauges, self.chunks(endpoint), billed, parts)
         entity_ids = {entity_id for endpoint in endpoints for entity_id in endpoint.entities}
         self.series.keep(entity_ids | {endpoint.id for endpoint in endpoints})
-
-    def _add_point(self, of: str, chunks: Chunks, capacity: int) -> None:
-        totals, gauges, now_ms = self.gateways.totals(of), self.gateways.gauges(of), self.clock.now_ms()
-        self.series.add(of, now_ms, chunks, totals, capacity=capacity, queued=gauges.queued, in_flight=gauges.in_flight)
 
     async def _every(
         self, interval_s: float, work: Callable[[], Awaitable[object]], wake: asyncio.Event | None = None

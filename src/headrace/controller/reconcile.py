@@ -16,11 +16,11 @@ from typing import Protocol
 import msgspec
 
 from headrace.config import ScalingConfig
+from headrace.controller.access import Access
 from headrace.controller.clock import Clock
 from headrace.controller.endpoint import Endpoint, Entity
 from headrace.controller.events import EventLog
 from headrace.controller.gateways import Gateways
-from headrace.controller.keys import Keys
 from headrace.controller.lifecycle import LIVING, DrainCause, Phase, Replica
 from headrace.controller.rollout import Advance, advance, starts, step
 from headrace.controller.roster import Roster
@@ -69,7 +69,7 @@ class Reconciler:
         *,
         store: Store,
         roster: Roster,
-        keys: Keys,
+        access: Access,
         events: EventLog,
         timeline: CapacityTimeline,
         gateways: Gateways,
@@ -81,7 +81,7 @@ class Reconciler:
     ) -> None:
         self._store = store
         self._roster = roster
-        self._keys = keys
+        self._access = access
         self._timeline = timeline
         self._gateways = gateways
         self._fleet = fleet
@@ -290,7 +290,7 @@ class Reconciler:
         snapshot = build(
             endpoints,
             self._roster.all(),
-            self._keys.valid(),
+            self._access,
             self._traits_of,
             failing={endpoint.id for endpoint in endpoints if self._keeps_waiting(endpoint)},
             version=before.version if before else 0,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-from headrace.controller.endpoint import Config, Endpoint, Entity
+from headrace.controller.access import Access
+from headrace.controller.endpoint import Config, Endpoint, Entity, RateLimit
 from headrace.controller.keys import Key
 from headrace.controller.lifecycle import Phase, Replica
 from headrace.engines.base import EngineTraits, ModelSettings
@@ -12,6 +13,7 @@ from headrace.gateway.snapshot import (
     EndpointView,
     EntityView,
     KeyView,
+    RateLimitView,
     ReplicaView,
     Snapshot,
     Traits,
@@ -24,7 +26,7 @@ TraitsOf = Callable[[ModelSettings], EngineTraits]
 def build(
     endpoints: Sequence[Endpoint],
     replicas: Sequence[Replica],
-    keys: Sequence[Key],
+    access: Access,
     traits_of: TraitsOf,
     *,
     failing: Collection[str],
@@ -38,17 +40,17 @@ def build(
     return Snapshot(
         version=version,
         restored=restored,
-        endpoints=tuple(_endpoint(endpoint, failing=endpoint.id in failing) for endpoint in endpoints),
+        endpoints=tuple(_endpoint(endpoint, access, failing=endpoint.id in failing) for endpoint in endpoints),
         replicas=tuple(
             _replica(replica, traits_of(replica.model))
             for replica in sorted(replicas, key=lambda r: r.id)
             if replica.url is not None and replica.phase in (Phase.READY, Phase.DRAINING)
         ),
-        keys=tuple(_key(key) for key in keys),
+        keys=tuple(_key(key) for key in access.credentials()),
     )
 
 
-def _endpoint(endpoint: Endpoint, *, failing: bool) -> EndpointView:
+def _endpoint(endpoint: Endpoint, access: Access, *, failing: bool) -> EndpointView:
     options, config = endpoint.options, endpoint.current
     cold_start_s = options.cold_start_deadline_s
     if failing:
@@ -63,6 +65,8 @@ def _endpoint(endpoint: Endpoint, *, failing: bool) -> EndpointView:
         queue_deadline_s=options.queue_deadline_s,
         cold_start_deadline_s=cold_start_s,
         max_queue=options.max_queue,
+        queriers=access.queriers(endpoint),
+        rate_limits=tuple(_rate_limit(limit) for limit in access.rate_limits(endpoint)),
     )
 
 
@@ -97,5 +101,18 @@ def _replica(replica: Replica, traits: EngineTraits) -> ReplicaView:
     )
 
 
+def _rate_limit(limit: RateLimit) -> RateLimitView:
+    return RateLimitView(key=limit.key, principal=limit.principal, calls=limit.calls, tokens=limit.tokens)
+
+
 def _key(key: Key) -> KeyView:
-    return KeyView(id=key.id, digest=key.digest, role=key.role, tiers=key.tiers, weight=key.weight)
+    return KeyView(
+        id=key.id,
+        digest=key.digest,
+        role=key.role,
+        tiers=key.tiers,
+        weight=key.weight,
+        principal=key.principal,
+        principal_kind=key.principal_kind,
+        expires_ms=key.expires_ms,
+    )
