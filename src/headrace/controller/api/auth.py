@@ -1,13 +1,16 @@
-"""Who calls: every path of the REST API asks for an admin key."""
+"""Who calls, and whether they may: an admin key for most paths, the endpoint's permissions for Databricks' own."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import Depends, Request
 
 from headrace.controller.controller import Controller
+from headrace.controller.endpoint import Endpoint
 from headrace.controller.keys import Key
+from headrace.controller.permissions import Level
 from headrace.controller.refusal import Refusal
 
 
@@ -19,17 +22,52 @@ def controller(request: Request) -> Controller:
 ControllerOf = Annotated[Controller, Depends(controller)]
 
 
-def admin(request: Request, controller: ControllerOf) -> Key:
-    """The admin key of the call. Raises Refusal 401 without a valid key, 403 with one of another role."""
+def caller(request: Request, controller: ControllerOf) -> Key:
+    """The key or access token of the call. Raises Refusal 401 where it is none that holds."""
     scheme, _, text = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not text.strip():
-        raise Refusal("UNAUTHENTICATED", "no key; send `Authorization: Bearer KEY` with an admin key")
-    key = controller.keys.find(text.strip())
+        raise Refusal("UNAUTHENTICATED", "no key; send `Authorization: Bearer KEY`")
+    key = controller.access.caller(text.strip())
     if key is None:
-        raise Refusal("UNAUTHENTICATED", "this key is unknown or was revoked")
+        raise Refusal("UNAUTHENTICATED", "this key or token is unknown, was revoked or has expired")
+    return key
+
+
+Caller = Annotated[Key, Depends(caller)]
+"""Anybody with a valid key or token."""
+
+
+def admin(key: Caller) -> Key:
+    """Raises Refusal 403 with one of another role."""
     if key.role != "admin":
         raise Refusal("PERMISSION_DENIED", f"key {key.id} is a {key.role} key; this needs an admin key")
     return key
 
 
 Admin = Annotated[Key, Depends(admin)]
+
+
+def visible(controller: Controller, key: Key) -> list[Endpoint]:
+    """The endpoints that the caller may see."""
+    return [one for one in controller.store.endpoints() if controller.access.level(key, one) is not None]
+
+
+def permitted(needed: Level) -> Callable[[str, Key, Controller], Key]:
+    """For a path with the ``name`` of an endpoint. The check raises Refusal 404 and 403; see ``Access.require``."""
+
+    def check(name: str, key: Caller, controller: ControllerOf) -> Key:
+        endpoint = controller.store.named(name)
+        if endpoint is None:
+            known = ", ".join(one.name for one in visible(controller, key)) or "none"
+            raise Refusal("RESOURCE_DOES_NOT_EXIST", f"no endpoint {name!r}; there are: {known}", param="name")
+        controller.access.require(key, endpoint, needed)
+        return key
+
+    return check
+
+
+Viewer = Annotated[Key, Depends(permitted(Level.CAN_VIEW))]
+"""A caller that may see the endpoint of the path."""
+Querier = Annotated[Key, Depends(permitted(Level.CAN_QUERY))]
+Manager = Annotated[Key, Depends(permitted(Level.CAN_MANAGE))]
+"""A caller that may change and delete it."""
