@@ -5,7 +5,18 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from headrace import __version__
-from headrace.controller.api import databricks, errors, headrace, ledger, page, wellknown
+from headrace.controller.api import (
+    databricks,
+    errors,
+    headrace,
+    keys,
+    ledger,
+    oidc,
+    page,
+    permissions,
+    service_principals,
+    wellknown,
+)
 from headrace.controller.controller import Controller
 
 
@@ -22,6 +33,7 @@ def create_app(controller: Controller) -> FastAPI:
     )
     app.state.controller = controller
     errors.install(app)
-    for part in (wellknown, databricks, headrace, ledger, page):
+    access_parts = (wellknown, oidc, permissions, keys, service_principals)
+    for part in (*access_parts, databricks, headrace, ledger, page):
         app.include_router(part.router)
     return app

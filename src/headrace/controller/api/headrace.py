@@ -1,4 +1,4 @@
-"""Headrace's own REST API: what runs, what happened and why, keys, models."""
+"""Headrace's own REST API: what runs, what happened and why, models."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
 
 from headrace.controller.api.auth import Admin, ControllerOf
 from headrace.controller.controller import Controller
-from headrace.controller.keys import ALL_TIERS, LEAST_WEIGHT, MOST_WEIGHT, Key, Role, Tier
 from headrace.controller.refusal import Refusal
 from headrace.controller.series import KEPT_SECONDS
 from headrace.controller.view import endpoint_info
@@ -91,76 +89,6 @@ async def models(key: Admin, controller: ControllerOf) -> dict[str, Any]:
 async def profile(name: str, key: Admin, controller: ControllerOf) -> dict[str, Any]:
     """The profile by which a config made now would be sold."""
     return _builtins(controller.offers.profile(controller.offers.model(name, param="name")))
-
-
-class KeyInfo(BaseModel):
-    id: str
-    role: Role
-    tiers: tuple[Tier, ...]
-    weight: float
-    name: str
-    created_ms: int
-    revoked_ms: int | None
-
-
-class NewKey(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    role: Role = "query"
-    tiers: tuple[Tier, ...] | None = Field(
-        default=None, description="Service tiers it may use; by default default and flex, for an admin key all."
-    )
-    weight: float = Field(
-        default=1.0,
-        ge=LEAST_WEIGHT,
-        le=MOST_WEIGHT,
-        description="Its share of a tier, relative to the other keys that wait there.",
-    )
-    name: str = Field(default="", max_length=255, description="For people.")
-
-
-class CreatedKey(KeyInfo):
-    key: str = Field(description="Shown once; the server keeps only its digest.")
-
-
-class RevokedKey(KeyInfo):
-    acknowledged: bool = Field(description="Every gateway refuses it by now.")
-    waiting_for: list[str] = Field(description="Gateways that have not acknowledged in time; they do when they can.")
-
-
-@router.get("/keys")
-async def list_keys(key: Admin, controller: ControllerOf) -> dict[str, list[KeyInfo]]:
-    """All keys ever made, without their secrets."""
-    return {"keys": [KeyInfo(**_key(one)) for one in controller.keys.all()]}
-
-
-@router.post("/keys")
-async def create_key(body: NewKey, key: Admin, controller: ControllerOf) -> CreatedKey:
-    """Make a key. It works when this answers, at every gateway that is connected."""
-    tiers = body.tiers or (ALL_TIERS if body.role == "admin" else ("default", "flex"))
-    made, text = await controller.create_key(role=body.role, tiers=tiers, weight=body.weight, name=body.name)
-    return CreatedKey(**_key(made), key=text)
-
-
-@router.delete("/keys/{key_id}")
-async def revoke_key(key_id: str, key: Admin, controller: ControllerOf) -> RevokedKey:
-    """Revoke a key. Answers when every gateway refuses it, or says which have not said so in time."""
-    found = controller.keys.get(key_id)
-    if found is None:
-        raise Refusal("RESOURCE_DOES_NOT_EXIST", f"no key {key_id[:40]!r}; `headrace keys list` shows them", param="id")
-    others = [one for one in controller.keys.valid() if one.role == "admin" and one.id != key_id]
-    if found.role == "admin" and not others:
-        raise Refusal(
-            "INVALID_PARAMETER_VALUE",
-            f"{key_id} is the last admin key; create another before it is revoked",
-            param="id",
-        )
-    revoked, waiting_for = await controller.revoke(key_id)
-    return RevokedKey(**_key(revoked), acknowledged=not waiting_for, waiting_for=waiting_for)
-
-
-def _key(key: Key) -> dict[str, Any]:
-    return {name: getattr(key, name) for name in KeyInfo.model_fields}
 
 
 def _model(controller: Controller, name: str) -> dict[str, Any]:

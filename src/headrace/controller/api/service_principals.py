@@ -1,0 +1,95 @@
+"""Service principals over REST. What they change their secrets for is in ``oidc``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+
+from headrace.controller.api.auth import Admin, ControllerOf
+from headrace.controller.api.keys import RoleField, TiersField, WeightField, check_admin_left, default_tiers
+from headrace.controller.keys import Role, Tier
+from headrace.controller.principals import checked_name
+from headrace.controller.refusal import Refusal
+from headrace.controller.service_principals import ServicePrincipal
+
+BASE = "/api/headrace/v1/service-principals"
+
+router = APIRouter(prefix=BASE, tags=["headrace"])
+
+
+class ServicePrincipalInfo(BaseModel):
+    client_id: str
+    name: str
+    role: Role
+    tiers: tuple[Tier, ...]
+    weight: float
+    created_ms: int
+
+
+class NewServicePrincipal(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(description="For people; unique. Permissions and usage name it by its client id.")
+    role: RoleField = "query"
+    tiers: TiersField = None
+    weight: WeightField = 1.0
+
+
+class CreatedServicePrincipal(ServicePrincipalInfo):
+    client_secret: str = Field(description="Shown once; the server keeps only its digest.")
+
+
+class DeletedServicePrincipal(ServicePrincipalInfo):
+    acknowledged: bool = Field(description="Every gateway refuses its tokens and keys by now.")
+    waiting_for: list[str] = Field(description="Gateways that have not acknowledged in time; they do when they can.")
+
+
+@router.get("")
+async def list_service_principals(key: Admin, controller: ControllerOf) -> dict[str, list[ServicePrincipalInfo]]:
+    """All that were not deleted, without their secrets."""
+    alive = controller.access.service_principals.alive()
+    return {"service_principals": [ServicePrincipalInfo(**_info(one)) for one in alive]}
+
+
+@router.post("")
+async def create_service_principal(
+    body: NewServicePrincipal, key: Admin, controller: ControllerOf
+) -> CreatedServicePrincipal:
+    """Make a service principal with its client id and secret."""
+    made, secret = controller.access.service_principals.create(
+        name=checked_name(body.name, param="name"),
+        role=body.role,
+        tiers=default_tiers(body.role, body.tiers),
+        weight=body.weight,
+        now_ms=controller.clock.now_ms(),
+    )
+    return CreatedServicePrincipal(**_info(made), client_secret=secret)
+
+
+@router.delete("/{client_id}")
+async def delete_service_principal(client_id: str, key: Admin, controller: ControllerOf) -> DeletedServicePrincipal:
+    """Delete a service principal with its tokens, keys and permissions. Answers when every gateway refuses these, or
+    says which have not said so in time."""
+    found = controller.access.service_principals.get(client_id)
+    if found is None or found.deleted_ms is not None:
+        raise Refusal(
+            "RESOURCE_DOES_NOT_EXIST",
+            f"no service principal has the client id {client_id[:40]!r}; `headrace service-principals list` shows them",
+            param="client_id",
+        )
+    check_admin_left(controller, [one for one in controller.keys.valid() if one.owner == found.principal])
+    deleted, waiting_for = await controller.delete_service_principal(client_id)
+    return DeletedServicePrincipal(**_info(deleted), acknowledged=not waiting_for, waiting_for=waiting_for)
+
+
+def _info(one: ServicePrincipal) -> dict[str, Any]:
+    return {
+        "client_id": one.id,
+        "name": one.name,
+        "role": one.role,
+        "tiers": one.tiers,
+        "weight": one.weight,
+        "created_ms": one.created_ms,
+    }
