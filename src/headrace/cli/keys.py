@@ -16,19 +16,27 @@ app = typer.Typer(help="Create, list and revoke keys.", no_args_is_help=True, ri
 API = "/api/headrace/v1/keys"
 TIERS = ("priority", "default", "flex")
 
+TiersOption = Annotated[
+    str | None, typer.Option("--tiers", help="Service tiers it may use, such as priority,default,flex.")
+]
+WeightOption = Annotated[
+    float | None,
+    typer.Option("--weight", help="Its share of a tier beside other keys that wait there: 0.1 to 100. Default 1."),
+]
+
 
 @app.command()
 def create(
     *,
     name: Annotated[str, typer.Option("--name", help="For people.")] = "",
     admin: Annotated[bool, typer.Option("--admin", help="May also change endpoints and keys.")] = False,
-    tiers: Annotated[
-        str | None, typer.Option("--tiers", help="Service tiers it may use, such as priority,default,flex.")
+    user: Annotated[str | None, typer.Option("--user", metavar="NAME", help="User whose it is.")] = None,
+    service_principal: Annotated[
+        str | None,
+        typer.Option("--service-principal", metavar="ID", help="Service principal whose it is, by client id or name."),
     ] = None,
-    weight: Annotated[
-        float | None,
-        typer.Option("--weight", help="Its share of a tier beside other keys that wait there: 0.1 to 100. Default 1."),
-    ] = None,
+    tiers: TiersOption = None,
+    weight: WeightOption = None,
     url: UrlOption = None,
     api_key: KeyOption = None,
     data_dir: DataDirOption = None,
@@ -37,12 +45,13 @@ def create(
     """Create a key. It is shown once; the server keeps only its digest."""
     body: dict[str, object] = {"role": "admin" if admin else "query", "name": name}
     if tiers is not None:
-        chosen = [tier.strip() for tier in tiers.split(",")]
-        if not set(chosen) <= set(TIERS):
-            raise UsageError(f"--tiers is {tiers!r}; expected some of {', '.join(TIERS)}, with commas between")
-        body["tiers"] = chosen
+        body["tiers"] = chosen_tiers(tiers)
     if weight is not None:
         body["weight"] = weight
+    if user is not None:
+        body["user"] = user
+    if service_principal is not None:
+        body["service_principal"] = service_principal
     key = connect(url, api_key, data_dir).post(API, body)
     if json_output:
         print_json(key)
@@ -66,11 +75,12 @@ def list_keys(
         print_json({"keys": keys})
         return
     print_table(
-        ["key", "role", "tiers", ">weight", "name", "created", "revoked"],
+        ["key", "role", "belongs to", "tiers", ">weight", "name", "created", "revoked"],
         [
             [
                 key["id"],
                 key["role"],
+                key["principal"],
                 ", ".join(key["tiers"]),
                 f"{key['weight']:g}",
                 key["name"],
@@ -97,3 +107,11 @@ def revoke(
         print_json(answer)
     else:
         console().print(f"{key_id} is revoked", markup=False)
+
+
+def chosen_tiers(text: str) -> list[str]:
+    """From ``--tiers``. Raises UsageError."""
+    chosen = [tier.strip() for tier in text.split(",")]
+    if not set(chosen) <= set(TIERS):
+        raise UsageError(f"--tiers is {text!r}; expected some of {', '.join(TIERS)}, with commas between")
+    return chosen

@@ -20,6 +20,7 @@ COMMANDS = {
     "profile": "headrace.cli.profile:profile",
     "endpoints": "headrace.cli.endpoints:app",
     "keys": "headrace.cli.keys:app",
+    "service-principals": "headrace.cli.service_principals:app",
     "usage": "headrace.cli.usage:usage",
     "bill": "headrace.cli.bill:bill",
     "load": "headrace.cli.load:app",
