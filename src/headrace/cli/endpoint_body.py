@@ -82,11 +82,10 @@ def _range(
 
 def _chunk(server: Connection, model: str, version: str) -> int:
     info = server.get(f"{API}/get-model-optimization-info/{path_part(model)}/{path_part(version)}")
-    size = info.get("throughput_chunk_size")
-    if not info.get("optimizable") or not size:
+    if not info.get("optimizable"):
         why = info.get("message") or f"it has no profile; run `headrace profile {model}` first"
         raise CommandError(f"{model!r} cannot be sold in chunks: {why}")
-    return int(size)
+    return int(info["headrace"]["chunk"])
 
 
 def _entity(model: str, version: str, low: int, high: int, *, scale_to_zero: bool) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from headrace.controller.refusal import Refusal
 from headrace.controller.words import counted
 from headrace.engines.base import ModelSettings
 
+ENTITY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 MOST_ENTITIES = 15
 """Of one endpoint, as at Databricks."""
 
@@ -24,10 +26,12 @@ class AskedEntity:
     model: str
     version: str | None
     """None: the one that is registered."""
-    min_tokens_s: int
+    min_tokens_s: int = 0
     """Reference tokens/s, as is the next."""
-    max_tokens_s: int
-    scale_to_zero: bool
+    max_tokens_s: int = 0
+    scale_to_zero: bool = False
+    units: int | None = None
+    """Model units of a fixed size, in place of a range; None: the size is a range in tokens/s."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +55,16 @@ class AskedConfig:
 def entity_names(
     asked: Sequence[AskedEntity], models: Sequence[ModelSettings], before: Sequence[Entity]
 ) -> tuple[str, ...]:
-    """A name for each, ``models`` being theirs. ``before``: what they replace. Raises Refusal for a name twice."""
+    """A name for each, ``models`` being theirs. ``before``: what they replace. Raises Refusal for a
+    name that is none, or that two have."""
+    for entity in asked:
+        if entity.name is not None and not ENTITY_NAME.fullmatch(entity.name):
+            raise Refusal(
+                "INVALID_PARAMETER_VALUE",
+                f"{entity.name[:80]!r} is not a name for a served entity; expected 1 to 255 letters, digits, '-', '_' or "
+                "'.', not starting with one of the last three",
+                param="served_entities",
+            )
     given = {entity.name for entity in asked}
     free = [entity for entity in before if entity.name not in given]
     names = []

@@ -10,17 +10,17 @@ from typing import Protocol
 
 import msgspec
 
+from headrace.controller import ranges
 from headrace.controller.asked import MOST_ENTITIES, AskedConfig, AskedEntity, entity_names, traffic
 from headrace.controller.endpoint import Config, Endpoint, Entity
 from headrace.controller.fleets import pool_of
 from headrace.controller.refusal import Refusal
-from headrace.controller.words import counted, profiled
+from headrace.controller.words import counted
 from headrace.engines.base import EngineError, ModelSettings
 from headrace.engines.catalogue import engine_for
 from headrace.engines.versions import installed_version
 from headrace.models.registry import Registry, RegistryError
 from headrace.profiles import files
-from headrace.profiles.chunk import nearest_chunks
 from headrace.profiles.files import ProfileError
 from headrace.profiles.hardware import this_machine
 from headrace.profiles.profile import Profile
@@ -40,7 +40,7 @@ class Offers:
         self._registry = registry
         self._profiles = profiles
         self._fleet = fleet
-        self._price_micro = price_micro
+        self.price_micro = price_micro
         self.currency = currency
         self._here = this_machine()
 
@@ -95,13 +95,21 @@ class Offers:
             return []
         return self.mismatches(model, profile) + [files.INVALID.format(problem) for problem in profile.problems]
 
+    def sold_by(self, entity: Entity) -> Profile | None:
+        """The profile by which an entity was sold, if it is still the newest."""
+        try:
+            profile = files.find(entity.model.name, self._profiles)
+        except ProfileError:
+            return None
+        return profile if profile is not None and profile.id == entity.profile_id else None
+
     def outdated(self, entity: Entity) -> list[str]:
         """In words, why the profile by which an entity was sold no longer holds here, if it is still the newest."""
+        profile = self.sold_by(entity)
         try:
-            model, profile = self.model(entity.model.name), files.find(entity.model.name, self._profiles)
-        except (Refusal, ProfileError):
+            return [] if profile is None else self.mismatches(self.model(entity.model.name), profile)
+        except Refusal:
             return []
-        return [] if profile is None or profile.id != entity.profile_id else self.mismatches(model, profile)
 
     def entities(
         self, asked: AskedConfig, *, now_ms: int, before: Config | None, others: Sequence[Endpoint]
@@ -125,7 +133,7 @@ class Offers:
         for one, model, name, part in zip(asked.entities, models, names, parts, strict=True):
             try:
                 entities.append(self._entity(one, model, name, part, now_ms=now_ms))
-                self._check_room(entities, others)
+                self._check_room(one, entities, others)
             except Refusal as refusal:
                 if count == 1:
                     raise
@@ -146,7 +154,7 @@ class Offers:
             engine_for(model.engine).check(model)
         except EngineError as error:
             raise Refusal("INVALID_PARAMETER_VALUE", f"model {model.name!r}: {error}", param="entity_name") from None
-        min_chunks, max_chunks = _chunks(asked, model, profile)
+        min_chunks, max_chunks = ranges.chunks(asked, model, profile)
         return Entity(
             id=uuid.uuid4().hex,
             name=name,
@@ -157,7 +165,7 @@ class Offers:
             scale_to_zero=asked.scale_to_zero,
             chunk=profile.chunk,
             weights=profile.weights,
-            price_micro=self._price_micro,
+            price_micro=self.price_micro,
             currency=self.currency,
             profile_id=profile.id,
             profile_status=profile.status,
@@ -187,25 +195,27 @@ class Offers:
             taken += max((self._minimum(config.entities, pool) for config in configs), default=Fraction(0))
         return max(0, int((1 - taken) * capacity))
 
-    def _check_room(self, entities: Sequence[Entity], others: Sequence[Endpoint]) -> None:
+    def _check_room(self, asked: AskedEntity, entities: Sequence[Entity], others: Sequence[Endpoint]) -> None:
         """Whether the last of an endpoint's entities fits the machine, beside those before it and ``others``."""
         entity = entities[-1]
         model, chunk = entity.model, entity.chunk
         capacity, free = self._fleet.capacity(model), self._free(model, entities[:-1], others)
         if entity.max_chunks > capacity:
+            param, largest = ranges.most(asked, model, capacity, chunk)
             raise Refusal(
                 "INVALID_PARAMETER_VALUE",
-                f"max_provisioned_throughput is {counted(entity.max_chunks, 'chunk')} of {chunk} reference tokens/s, "
-                f"and this machine holds {counted(capacity, 'replica')} of {model.name!r}: at most {capacity * chunk}",
-                param="max_provisioned_throughput",
+                f"{param} is {counted(entity.max_chunks, 'chunk')} of {chunk} reference tokens/s, "
+                f"and this machine holds {counted(capacity, 'replica')} of {model.name!r}: at most {largest}",
+                param=param,
             )
         if entity.min_chunks > free:
+            param, largest = ranges.least(asked, model, free, chunk)
             raise Refusal(
                 "INVALID_PARAMETER_VALUE",
-                f"min_provisioned_throughput is {counted(entity.min_chunks, 'chunk')} of {chunk} reference tokens/s, "
-                f"and {free} of {capacity} are free beside the other minimums: at most {free * chunk}; lower it, or "
+                f"{param} is {counted(entity.min_chunks, 'chunk')} of {chunk} reference tokens/s, "
+                f"and {free} of {capacity} are free beside the other minimums: at most {largest}; lower it, or "
                 "lower another one",
-                param="min_provisioned_throughput",
+                param=param,
             )
 
 
@@ -220,44 +230,3 @@ def _adopt(entities: Sequence[Entity], before: Sequence[Entity]) -> tuple[Entity
                 kept[place] = msgspec.structs.replace(entity, id=one.id, created_ms=one.created_ms)
                 left.remove(one)
     return tuple(kept.get(place, entity) for place, entity in enumerate(entities))
-
-
-def _chunks(asked: AskedEntity, model: ModelSettings, profile: Profile) -> tuple[int, int]:
-    """The range in chunks. Raises Refusal for one that is not whole chunks, empty, or upside down."""
-    chunk = profile.chunk
-    of = f"one chunk of {model.name!r} is {chunk} reference tokens/s here ({profiled(profile.status, model.engine)})"
-    if asked.max_tokens_s <= 0:
-        raise Refusal(
-            "INVALID_PARAMETER_VALUE",
-            f"max_provisioned_throughput is {asked.max_tokens_s}; it must be one chunk or more, and {of}",
-            param="max_provisioned_throughput",
-        )
-    for param, value in (
-        ("min_provisioned_throughput", asked.min_tokens_s),
-        ("max_provisioned_throughput", asked.max_tokens_s),
-    ):
-        if value < 0:
-            raise Refusal("INVALID_PARAMETER_VALUE", f"{param} is {value}; it must not be negative", param=param)
-        below, above = nearest_chunks(value, chunk)
-        if below != above:
-            nearest = f"{below} and {above}" if below or param.startswith("min") else f"{above}"
-            raise Refusal(
-                "INVALID_PARAMETER_VALUE",
-                f"{param} is {value}, which is not a whole number of chunks: {of}; the nearest valid: {nearest}",
-                param=param,
-            )
-    if asked.min_tokens_s > asked.max_tokens_s:
-        raise Refusal(
-            "INVALID_PARAMETER_VALUE",
-            f"min_provisioned_throughput is {asked.min_tokens_s}, above max_provisioned_throughput, "
-            f"{asked.max_tokens_s}",
-            param="min_provisioned_throughput",
-        )
-    if asked.min_tokens_s == 0 and not asked.scale_to_zero:
-        raise Refusal(
-            "INVALID_PARAMETER_VALUE",
-            f"min_provisioned_throughput is 0 or missing, which needs scale_to_zero_enabled: true; without it the "
-            f"least is one chunk, and {of}",
-            param="min_provisioned_throughput",
-        )
-    return asked.min_tokens_s // chunk, asked.max_tokens_s // chunk

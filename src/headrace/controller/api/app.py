@@ -7,11 +7,15 @@ from fastapi import FastAPI
 from headrace import __version__
 from headrace.controller.api import (
     databricks,
+    databricks_gateway,
+    databricks_logs,
+    databricks_models,
     errors,
     headrace,
     keys,
     ledger,
     oidc,
+    options,
     page,
     permissions,
     service_principals,
@@ -29,11 +33,12 @@ def create_app(controller: Controller) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        responses={code: {"model": errors.ErrorBody} for code in (400, 401, 403, 404, 409)},
+        responses=errors.RESPONSES,
     )
     app.state.controller = controller
     errors.install(app)
+    databricks_parts = (databricks, databricks_gateway, databricks_logs, databricks_models)
     access_parts = (wellknown, oidc, permissions, keys, service_principals)
-    for part in (*access_parts, databricks, headrace, ledger, page):
+    for part in (*access_parts, *databricks_parts, headrace, options, ledger, page):
         app.include_router(part.router)
     return app

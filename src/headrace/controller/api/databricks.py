@@ -1,90 +1,107 @@
-"""Databricks' serving-endpoints REST API. ``databricks-sdk`` and MLflow's deployment client work with it unmodified."""
+"""Databricks' serving-endpoints REST API: the life of endpoints. ``databricks-sdk`` and MLflow's deployment client work
+with it unmodified."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter
 
-from headrace.controller.api.auth import Admin, ControllerOf
-from headrace.controller.api.databricks_shapes import CoreConfigInput, CreateEndpoint, PatchTags, detailed
+from headrace.controller.api import databricks_replies as replies
+from headrace.controller.api.auth import Admin, Caller, ControllerOf, Manager, Viewer, visible
+from headrace.controller.api.databricks_bodies import CreateEndpoint, CreatePtEndpoint, UpdatePtConfig
+from headrace.controller.api.databricks_configs import CoreConfigInput
+from headrace.controller.api.databricks_dry_run import DryRun, DryRunQuery, dry_run
+from headrace.controller.api.databricks_options import PatchTags
+from headrace.controller.api.databricks_view import detailed, tags
+from headrace.controller.asked import AskedConfig
 from headrace.controller.controller import Controller
-from headrace.controller.endpoint import Endpoint
-from headrace.controller.refusal import Refusal
+from headrace.controller.keys import Key
+from headrace.controller.ranges import check_unit
 
 BASE = "/api/2.0/serving-endpoints"
 
-router = APIRouter(tags=["databricks"])
+router = APIRouter(tags=["databricks"], prefix=BASE)
+
+Answer = replies.ServingEndpointDetailed | DryRun
 
 
-@router.post(BASE)
-@router.post(BASE + "/", include_in_schema=False)
-async def create(body: CreateEndpoint, key: Admin, controller: ControllerOf) -> dict[str, Any]:
-    """Create an endpoint. The update is in progress until its minimum is ready."""
-    endpoint = controller.endpoints.create(
-        body.name,
-        body.config.asked(body.name),
-        creator=key.id,
-        options=body.options(),
-        description=body.description,
-        tags=tuple((tag.key, tag.value) for tag in body.tags),
-    )
-    return _detailed(controller, endpoint)
+@router.post("", response_model_exclude_unset=True)
+@router.post("/", response_model_exclude_unset=True, include_in_schema=False)
+async def create(body: CreateEndpoint, key: Admin, controller: ControllerOf, dry: DryRunQuery = False) -> Answer:
+    """Create an endpoint with ranges in tokens/s. The update is in progress until its minimum is ready."""
+    return _create(controller, body, body.config.asked(body.name), key, dry=dry)
 
 
-@router.get(BASE)
-@router.get(BASE + "/", include_in_schema=False)
-async def list_all(key: Admin, controller: ControllerOf) -> dict[str, Any]:
-    """All endpoints."""
-    return {"endpoints": [_detailed(controller, endpoint) for endpoint in controller.store.endpoints()]}
+@router.post("/pt", response_model_exclude_unset=True)
+async def create_pt(body: CreatePtEndpoint, key: Admin, controller: ControllerOf, dry: DryRunQuery = False) -> Answer:
+    """Create an endpoint with fixed sizes in model units. ``headrace.notes`` says what they are in chunks."""
+    return _create(controller, body, body.config.asked(), key, dry=dry)
 
 
-@router.get(BASE + "/get-model-optimization-info/{name}/{version}")
-async def optimization_info(name: str, version: str, key: Admin, controller: ControllerOf) -> dict[str, Any]:
-    """The chunk of a model here, and whether it was measured here."""
-    model = controller.offers.model(name, version)
-    try:
-        profile = controller.offers.profile(model)
-    except Refusal as refusal:
-        return {"optimizable": False, "message": refusal.message}
-    return {
-        "optimizable": True,
-        "model_type": model.engine,
-        "throughput_chunk_size": profile.chunk,
-        "profile_status": profile.status,
-    }
+@router.get("", response_model_exclude_unset=True)
+@router.get("/", response_model_exclude_unset=True, include_in_schema=False)
+async def list_all(key: Caller, controller: ControllerOf) -> replies.Endpoints:
+    """All endpoints that the caller may see."""
+    found = [detailed(controller, key, endpoint) for endpoint in visible(controller, key)]
+    return replies.Endpoints(endpoints=found)
 
 
-@router.get(BASE + "/{name}")
-async def get(name: str, key: Admin, controller: ControllerOf) -> dict[str, Any]:
-    return _detailed(controller, controller.endpoints.get(name))
+@router.get("/{name}", response_model_exclude_unset=True)
+async def get(name: str, key: Viewer, controller: ControllerOf) -> replies.ServingEndpointDetailed:
+    """One endpoint: what it serves, what is to follow, and how its last update went."""
+    return detailed(controller, key, controller.endpoints.get(name))
 
 
-@router.put(BASE + "/{name}/config")
-async def update_config(name: str, body: CoreConfigInput, key: Admin, controller: ControllerOf) -> dict[str, Any]:
+@router.put("/{name}/config", response_model_exclude_unset=True)
+async def update_config(
+    name: str, body: CoreConfigInput, key: Manager, controller: ControllerOf, dry: DryRunQuery = False
+) -> Answer:
     """Replace the config. A new range of the same model restarts nothing."""
-    return _detailed(controller, controller.endpoints.update(name, body.asked(name)))
+    return _update(controller, key, name, body.asked(name), in_units=False, dry=dry)
 
 
-@router.patch(BASE + "/{name}/tags")
-async def patch_tags(name: str, body: PatchTags, key: Admin, controller: ControllerOf) -> dict[str, Any]:
+@router.put("/pt/{name}/config", response_model_exclude_unset=True)
+async def update_pt_config(
+    name: str, body: UpdatePtConfig, key: Manager, controller: ControllerOf, dry: DryRunQuery = False
+) -> Answer:
+    """Replace the config of an endpoint whose size is in model units."""
+    return _update(controller, key, name, body.config.asked(), in_units=True, dry=dry)
+
+
+@router.patch("/{name}/tags")
+async def patch_tags(name: str, body: PatchTags, key: Manager, controller: ControllerOf) -> replies.TagsOutput:
+    """Add, change and delete tags."""
     added = tuple((tag.key, tag.value) for tag in body.add_tags)
-    endpoint = controller.endpoints.tag(name, added, tuple(body.delete_tags))
-    return {"tags": [{"key": key, "value": value} for key, value in endpoint.tags]}
+    return tags(controller.endpoints.tag(name, added, tuple(body.delete_tags)))
 
 
-@router.delete(BASE + "/{name}")
-async def delete(name: str, key: Admin, controller: ControllerOf) -> dict[str, Any]:
+@router.delete("/{name}")
+async def delete(name: str, key: Manager, controller: ControllerOf) -> replies.Empty:
     """Delete an endpoint. Requests in flight end as they would."""
     controller.endpoints.delete(name)
-    return {}
+    return replies.Empty()
 
 
-def _detailed(controller: Controller, endpoint: Endpoint) -> dict[str, Any]:
-    entities = endpoint.entities.values()
-    backoffs = {entity.id: controller.reconciler.watches.of(entity.id).backoff for entity in entities}
-    return detailed(
-        endpoint,
-        ready={entity.id: controller.chunks(endpoint, entity).ready for entity in entities},
-        messages={entity_id: backoff.message for entity_id, backoff in backoffs.items() if backoff.failures},
+def _create(
+    controller: Controller, body: CreateEndpoint | CreatePtEndpoint, asked: AskedConfig, key: Key, *, dry: bool
+) -> Answer:
+    endpoints = controller.endpoints
+    act = endpoints.planned if dry else endpoints.create
+    endpoint = act(
+        body.name,
+        asked,
+        creator=key.principal,
+        options=body.options(),
+        description=body.description,
+        tags=body.tag_pairs,
     )
+    return dry_run(controller, None, endpoint) if dry else detailed(controller, key, endpoint)
+
+
+def _update(
+    controller: Controller, key: Key, name: str, asked: AskedConfig, *, in_units: bool, dry: bool
+) -> Answer:
+    before = controller.endpoints.get(name)
+    check_unit(before, in_units=in_units)
+    if dry:
+        return dry_run(controller, before, controller.endpoints.planned_update(name, asked))
+    return detailed(controller, key, controller.endpoints.update(name, asked))

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
+from headrace.controller.api.body import NOT_DONE
 from headrace.controller.refusal import Code, Refusal
 
 STATUS: dict[Code, int] = {
@@ -39,6 +40,20 @@ class ErrorBody(BaseModel):
     details: list[dict[str, Any]] = []
 
 
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    code: {"model": ErrorBody, "description": said}
+    for code, said in {
+        400: "What was asked for cannot be done; the message says what can",
+        401: "No key, or one that does not hold",
+        403: "A key that may not do this",
+        404: "No such thing",
+        409: "It is there already, or is being changed",
+        "4XX": "Whatever else is wrong with a call",
+    }.items()
+}
+"""Of every path. With ``4XX`` the framework does not claim answers of its own, which it never gives."""
+
+
 def install(app: FastAPI) -> None:
     """Answer every error of the application in this form."""
 
@@ -55,7 +70,9 @@ def install(app: FastAPI) -> None:
         if error.status_code == 404:
             return _answer(404, "ENDPOINT_NOT_FOUND", f"there is no {request.method} {request.url.path}", None)
         if error.status_code == 405:
-            return _answer(405, "METHOD_NOT_ALLOWED", f"{request.url.path} has no {request.method}", None)
+            answer = _answer(405, "METHOD_NOT_ALLOWED", f"{request.url.path} has no {request.method}", None)
+            answer.headers.update(error.headers or {})
+            return answer
         return _answer(error.status_code, "BAD_REQUEST", str(error.detail), None)
 
     @app.exception_handler(Exception)
@@ -70,25 +87,36 @@ def install(app: FastAPI) -> None:
 def _answer(status: int, error_code: str, message: str, param: str | None) -> JSONResponse:
     body = ErrorBody(
         error_code=error_code,
-        message=message,
+        message=_sendable(message),
         type=TYPES.get(status, "invalid_request_error"),
         code=error_code.lower(),
-        param=param,
+        param=None if param is None else _sendable(param),
     )
     return JSONResponse(body.model_dump(), status_code=status)
 
 
+def _sendable(text: str) -> str:
+    """Without what UTF-8 cannot carry: names from a body may have halves of characters."""
+    return text.encode(errors="replace").decode()
+
+
 def _explain(error: RequestValidationError) -> tuple[str, str, str | None]:
-    """Error code, message and field of the first thing that is wrong. Values are not repeated."""
-    first = error.errors()[0]
+    """Error code, message and field of one thing that is wrong. Values are not repeated.
+
+    What is not done at all comes first: it explains why something else is missing.
+    """
+    wrong = error.errors()
+    first = next((one for one in wrong if one["type"] == "extra_forbidden"), wrong[0])
     where = [part for part in first["loc"] if part not in ("body", "query", "path")]
     field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where).lstrip(".")
     if first["type"] == "json_invalid":
         return "MALFORMED_REQUEST", f"the body is not JSON: {first['ctx']['error']}", None
     if first["type"] == "extra_forbidden":
-        message = f"{field} is not supported by Headrace; leave it out"
+        message = f"{field} is not supported by Headrace: {NOT_DONE.get(str(where[-1]), 'leave it out')}"
         return "INVALID_PARAMETER_VALUE", message, field
     if first["type"] == "missing":
         return "INVALID_PARAMETER_VALUE", f"{field or 'the body'} is missing", field or None
+    if first["type"] in ("model_attributes_type", "dict_type") and not field:
+        return "MALFORMED_REQUEST", "the body is no JSON object; send one, with Content-Type: application/json", None
     message = f"{field}: {first['msg']}" if field else str(first["msg"])
     return "INVALID_PARAMETER_VALUE", message, field or None

@@ -1,0 +1,131 @@
+"""``?dry_run=true``: what a create or an update would do and cost."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import Query
+from pydantic import Field
+
+from headrace.controller.api.databricks_replies import Reply
+from headrace.controller.api.databricks_view import fixed, size
+from headrace.controller.controller import Controller
+from headrace.controller.endpoint import Endpoint
+from headrace.controller.preview import Cost, EntityPreview, Preview, RollOut, preview
+from headrace.ledger.bills import decimal
+
+DryRunQuery = Annotated[
+    bool, Query(alias="dry_run", description="Check and price the call as if it were made, and change nothing.")
+]
+
+
+class CostOutput(Reply):
+    """Decimal numbers, of one hour."""
+
+    at_min: str
+    at_max: str
+
+
+class CostsOutput(Reply):
+    currency: str
+    before: CostOutput | None = Field(default=None, description="There for an update, as is the difference.")
+    after: CostOutput
+    difference: CostOutput | None = None
+
+
+class EntityDryRun(Reply):
+    """One served entity of the new config."""
+
+    name: str
+    entity_name: str
+    entity_version: str
+    min_provisioned_throughput: int | None = Field(default=None, description="Reference tokens/s, as is the next.")
+    max_provisioned_throughput: int | None = None
+    provisioned_model_units: int | None = None
+    chunk: int = Field(description="Reference tokens/s.")
+    min_chunks: int
+    max_chunks: int
+    traffic_percentage: int
+    roll_out: RollOut
+    chunks_kept: int = Field(description="They run already and serve on.")
+    chunks_started: int = Field(description="Until the minimum is ready.")
+    chunks_pending: int = Field(description="Of the maximum, those for which there is no room as things are.")
+    says: str
+
+
+class DryRun(Reply):
+    """Nothing of it was done."""
+
+    dry_run: Literal[True] = True
+    name: str
+    config_version: int = Field(description="That it would have.")
+    served_entities: list[EntityDryRun]
+    removed: list[str] = Field(description="Served entities that would go.")
+    cost_per_hour: CostsOutput
+    says: list[str] = Field(description="All of it in words.")
+
+
+def dry_run(controller: Controller, before: Endpoint | None, after: Endpoint) -> DryRun:
+    """``before``: the endpoint that is to be updated."""
+    seen = preview(
+        before,
+        after,
+        controller.roster.of(after.id),
+        room=controller.fleet.room,
+        capacity=controller.fleet.capacity,
+    )
+    currency = after.target.entities[0].currency
+    removed = [entity.name for entity in seen.removed]
+    says = [f"{one.entity.name}: {one.says}" for one in seen.entities]
+    says += [f"{name}: is not served any more" for name in removed]
+    if after.options.model_units:
+        says += [fixed(entity) for entity in after.target.entities]
+    costs = _costs(seen, currency)
+    return DryRun(
+        dry_run=True,
+        name=after.name,
+        config_version=after.target.version,
+        served_entities=[_entity(after, one) for one in seen.entities],
+        removed=removed,
+        cost_per_hour=costs,
+        says=[*says, _price(costs)],
+    )
+
+
+def _entity(endpoint: Endpoint, one: EntityPreview) -> EntityDryRun:
+    entity = one.entity
+    return EntityDryRun(
+        name=entity.name,
+        entity_name=entity.model.name,
+        entity_version=entity.model.version,
+        **size(endpoint, entity),
+        chunk=entity.chunk,
+        min_chunks=entity.min_chunks,
+        max_chunks=entity.max_chunks,
+        traffic_percentage=entity.traffic,
+        roll_out=one.roll_out,
+        chunks_kept=one.kept,
+        chunks_started=one.starts,
+        chunks_pending=one.pending,
+        says=one.says,
+    )
+
+
+def _costs(seen: Preview, currency: str) -> CostsOutput:
+    told: dict[str, Any] = {"currency": currency, "after": _cost(seen.after)}
+    if seen.before is not None:
+        more = Cost(at_min=seen.after.at_min - seen.before.at_min, at_max=seen.after.at_max - seen.before.at_max)
+        told |= {"before": _cost(seen.before), "difference": _cost(more)}
+    return CostsOutput(**told)
+
+
+def _cost(cost: Cost) -> CostOutput:
+    return CostOutput(at_min=decimal(cost.at_min), at_max=decimal(cost.at_max))
+
+
+def _price(costs: CostsOutput) -> str:
+    said = f"it costs {costs.after.at_min} to {costs.after.at_max} {costs.currency} an hour"
+    if costs.before is None or costs.difference is None:
+        return said
+    before = f"{costs.before.at_min} to {costs.before.at_max}"
+    return f"{said}, instead of {before}: {costs.difference.at_min} at the minimum, {costs.difference.at_max} at the maximum"

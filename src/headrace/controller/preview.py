@@ -1,0 +1,134 @@
+"""What a create or an update would do and cost, without doing it. Pure: the caller says what runs and what is free."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+from typing import Literal
+
+from headrace.controller.endpoint import Config, Endpoint, Entity
+from headrace.controller.fleets import pool_of
+from headrace.controller.lifecycle import COMING, Phase, Replica
+from headrace.controller.rollout import Room, of
+from headrace.controller.words import counted
+from headrace.engines.base import ModelSettings
+
+RollOut = Literal["restarts_nothing", "brings_up", "beside", "replaces"]
+"""``restarts_nothing``: what runs goes on. ``brings_up``: there is nothing to take over from. ``beside``: new replicas
+come up while the old ones serve. ``replaces``: there is no room for both, so the old ones make room one at a time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """Micro-units of money per hour."""
+
+    at_min: int
+    at_max: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntityPreview:
+    """One served entity of the new config."""
+
+    entity: Entity
+    roll_out: RollOut
+    kept: int
+    """Replicas that run already and serve on."""
+    starts: int
+    """Replicas that are started until the minimum is ready."""
+    pending: int
+    """Chunks of the maximum for which there is no room as things are now."""
+    says: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """Everything that a person should know before the call is made for real."""
+
+    entities: tuple[EntityPreview, ...]
+    removed: tuple[Entity, ...]
+    """Served now, and not by the new config."""
+    before: Cost | None
+    """None: there was no endpoint."""
+    after: Cost
+
+
+def preview(
+    before: Endpoint | None,
+    after: Endpoint,
+    replicas: Sequence[Replica],
+    *,
+    room: Room,
+    capacity: Callable[[ModelSettings], int],
+) -> Preview:
+    """``replicas``: of the endpoint. ``room``: replicas of a model that fit beside all that lives; ``capacity``: on an
+    empty fleet."""
+    old = before.current.entities if before is not None else ()
+    taken: dict[str, Fraction] = defaultdict(Fraction)
+    seen = []
+    wanted = {entity.runs_as for entity in after.target.entities}
+    others = sum(r.phase in COMING | {Phase.READY} and r.runs_as not in wanted for r in replicas)
+    for entity in after.target.entities:
+        pool, whole = pool_of(entity.model), max(1, capacity(entity.model))
+        left = max(0, room(entity.model) - ceil(taken[pool] * whole))
+        one = _entity(entity, old, len(of(replicas, entity)), others, left)
+        taken[pool] += Fraction(one.starts, whole)
+        seen.append(one)
+    kept = {entity.id for entity in after.target.entities}
+    return Preview(
+        entities=tuple(seen),
+        removed=tuple(entity for entity in old if entity.id not in kept),
+        before=cost(before.active) if before is not None else None,
+        after=cost(after.target),
+    )
+
+
+def cost(config: Config | None) -> Cost:
+    """What was never active is not sold."""
+    entities = config.entities if config is not None else ()
+    return Cost(
+        at_min=sum(entity.min_chunks * entity.price_micro for entity in entities),
+        at_max=sum(entity.max_chunks * entity.price_micro for entity in entities),
+    )
+
+
+def _entity(entity: Entity, old: Sequence[Entity], running: int, others: int, room: int) -> EntityPreview:
+    """``others``: replicas that the new config does not name."""
+    kept = min(running, entity.max_chunks)
+    starts = max(0, entity.min_chunks - kept)
+    now = next((one for one in old if one.id == entity.id or one.name == entity.name), None)
+    roll_out: RollOut
+    if any(one.runs_as == entity.runs_as for one in old):
+        roll_out = "restarts_nothing"
+        says = "restarts nothing"
+        if starts:
+            says += f", and starts {counted(starts, 'chunk')} more"
+    elif not others:
+        roll_out = "brings_up"
+        says = f"brings up {counted(starts, 'chunk')}" if starts else "starts nothing until the first request"
+    elif room >= starts:
+        roll_out = "beside"
+        says = (
+            f"brings up {counted(starts, 'chunk')} beside the {counted(others, 'replica')} of the old config, "
+            "which serve until the new ones are ready"
+        )
+    else:
+        roll_out = "replaces"
+        says = (
+            f"replaces the {counted(others, 'replica')} of the old config chunk by chunk: there is room for {room} of the "
+            f"{counted(starts, 'chunk')} of its minimum beside them, so the old ones drain one at a time, and requests that "
+            "find no slot meanwhile are held"
+        )
+    if starts > room and roll_out in ("restarts_nothing", "brings_up"):
+        says += ", for which others give up what they have above their minimum"
+    pending = max(0, entity.max_chunks - max(kept, entity.min_chunks) - max(0, room - starts))
+    if roll_out == "replaces":
+        pending = max(0, pending - others)
+    if pending:
+        says += f"; {counted(pending, 'chunk')} of its maximum find no room as things are, and stay pending until they do"
+    if now is not None and now.model.name == entity.model.name and now.chunk != entity.chunk:
+        says += f"; its chunk becomes {entity.chunk} reference tokens/s instead of {now.chunk}, by a newer profile"
+    return EntityPreview(entity=entity, roll_out=roll_out, kept=kept, starts=starts, pending=pending, says=says)
