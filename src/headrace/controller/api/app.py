@@ -14,6 +14,7 @@ from headrace.controller.api import (
     headrace,
     keys,
     ledger,
+    metrics,
     oidc,
     options,
     page,
@@ -41,4 +42,5 @@ def create_app(controller: Controller) -> FastAPI:
     access_parts = (wellknown, oidc, permissions, keys, service_principals)
     for part in (*access_parts, *databricks_parts, headrace, options, ledger, page):
         app.include_router(part.router)
+    metrics.install(app, controller)
     return app

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
 
-from headrace.controller.api.auth import Admin, ControllerOf
+from headrace.controller.api.auth import Caller, ControllerOf, Viewer, visible
 from headrace.controller.controller import Controller
 from headrace.controller.metrics.databricks import Export, families
 from headrace.controller.metrics.exposition import expose, families_of
@@ -42,20 +42,18 @@ ExportOf = Annotated[Export, Depends(_export)]
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
-async def metrics(request: Request, key: Admin, reader: ReaderOf) -> Response:
-    """Everything that is counted, in Prometheus' text form, or in OpenMetrics' where that is accepted.
+async def metrics(request: Request, key: Caller, controller: ControllerOf, reader: ReaderOf) -> Response:
+    """Everything that is counted of the endpoints that the caller may view, in Prometheus' text form.
 
-    Asks for an admin key: Prometheus sends it as a bearer token (``authorization`` in its scrape configuration).
+    Or in that of OpenMetrics where it is accepted.
     """
-    reading = reader.read()
-    text, content_type = await asyncio.to_thread(
-        lambda: expose(families_of(reading), request.headers.get("accept", ""))
-    )
+    reading, accept = reader.read(visible(controller, key)), request.headers.get("accept", "")
+    text, content_type = await asyncio.to_thread(lambda: expose(families_of(reading), accept))
     return Response(text, media_type=content_type)
 
 
 @router.get("/api/2.0/serving-endpoints/{name}/metrics", response_class=PlainTextResponse)
-async def endpoint_metrics(name: str, key: Admin, controller: ControllerOf, export: ExportOf) -> Response:
+async def endpoint_metrics(name: str, key: Viewer, controller: ControllerOf, export: ExportOf) -> Response:
     """The metrics of one endpoint by the names of Databricks' export, in Prometheus' text form."""
     endpoint = controller.endpoints.get(name)
     uses = await asyncio.to_thread(read_groups, export.leaders(endpoint))

@@ -8,7 +8,6 @@ from itertools import accumulate
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector, CollectorRegistry
-from prometheus_client.utils import floatToGoString
 
 from headrace import __version__
 from headrace.controller.metrics.definitions import (
@@ -82,7 +81,7 @@ def families_of(reading: Reading) -> Iterator[Metric]:
 
 def buckets(histogram: HistogramReading, scale: float = 1.0) -> Sequence[tuple[str, float]]:
     """Cumulative, by upper bound times ``scale``."""
-    bounds = [floatToGoString(round(bound * scale, 9)) for bound in histogram.bounds]
+    bounds = [str(float(f"{bound * scale:.9g}")) for bound in histogram.bounds]
     return list(zip([*bounds, "+Inf"], accumulate(histogram.counts), strict=True))
 
 

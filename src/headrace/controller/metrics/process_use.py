@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +53,7 @@ class ProcessorUse:
         self._samples: dict[int, deque[tuple[float, float]]] = {}
         """By leader: (time, processor seconds)."""
 
-    def cores(self, uses: dict[int, Use], now: float) -> dict[int, float]:
+    def cores(self, uses: Mapping[int, Use], now: float) -> dict[int, float]:
         """Cores' worth of time that each group used; of those looked at for the first time nothing is known yet.
 
         ``now``: seconds, monotonic.

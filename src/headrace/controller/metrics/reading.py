@@ -86,10 +86,11 @@ class Reader:
         self._told: dict[tuple[str, str], tuple[float, ...]] = {}
         """Counters as they were told last."""
 
-    def read(self) -> Reading:
+    def read(self, visible: Iterable[Endpoint]) -> Reading:
+        """What there is to tell of these endpoints, and of the server."""
         controller = self._controller
-        endpoints = sorted(controller.store.endpoints(), key=lambda one: (one.created_ms, one.name))
-        self._keep(endpoints)
+        self._keep(controller.store.endpoints())
+        endpoints = sorted(visible, key=lambda one: (one.created_ms, one.name))
         pairs = [(endpoint, entity) for endpoint in endpoints for entity in endpoint.current.entities]
         now = controller.clock.now()
         replicas = list(self._replicas(endpoints))
