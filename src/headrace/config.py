@@ -73,7 +73,12 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     silent. Commits status 200 before the outcome is known. None: never."""
     limits: LimitsConfig = LimitsConfig()
     first_endpoint: FirstEndpoint | None = None
+    measure_at_start: bool = True
+    """Measure the first endpoint's model, while its profile is provisional."""
     scaling: ScalingConfig = ScalingConfig()
+    record_decisions: str | None = None
+    """File for every scaling decision with its inputs, to replay them by; it is rotated at 64 MiB, and three older ones
+    are kept."""
 
     @property
     def price_micro(self) -> int:

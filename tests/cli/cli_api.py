@@ -16,6 +16,10 @@ class ToyApi(http.server.ThreadingHTTPServer):
         self.answers = {path: list(told) for path, told in answers.items()}
         self.bodies: list[Any] = []
         """What was sent to it, in order."""
+        self.sent_to: list[tuple[str, str]] = []
+        """By which method and to which path, each of them."""
+        self.asked: list[str] = []
+        """Paths with their queries, of what was only read."""
         self.url = f"http://127.0.0.1:{self.server_port}"
         self._thread = threading.Thread(target=self.serve_forever, args=(0.01,))
 
@@ -33,6 +37,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     server: ToyApi
 
     def do_GET(self) -> None:
+        self.server.asked.append(self.path)
         told = self.server.answers.get(self.path.partition("?")[0])
         answer: Any = {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": f"nothing at {self.path}"}
         if told:
@@ -40,10 +45,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._answer(200 if told else 404, answer)
 
     def do_POST(self) -> None:
+        self.server.sent_to.append((self.command, self.path))
         self.server.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         self._answer(200, {})
 
-    do_PUT = do_POST
+    do_PUT = do_PATCH = do_POST
+    do_DELETE = do_GET
 
     def _answer(self, status: int, answer: Any) -> None:
         body = json.dumps(answer).encode()

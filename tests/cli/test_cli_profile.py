@@ -8,6 +8,7 @@ from typing import Protocol
 
 import msgspec
 import pytest
+from cli_api import ToyApi
 
 from headrace.bench.profiling import lock, profiler
 from headrace.bench.profiling.effort import QUICK, Effort
@@ -196,6 +197,30 @@ def test_a_profile_that_holds_raises_no_doubt(run: Run, data_dir: DataDir, here:
 def test_a_model_that_was_never_measured_says_what_to_do(run: Run, toy: ModelSettings) -> None:
     assert "never measured" in run("models", "list")[1]
     assert "headrace profile toy" in run("models", "show", "toy")[1]
+
+
+def test_the_measurement_of_a_server_can_be_stopped(
+    run: Run, data_dir: DataDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = "/api/headrace/v1/endpoints"
+    endpoints = [
+        {"name": "a", "measuring": True, "entities": [{"model": "toy"}]},
+        {"name": "b", "measuring": False, "entities": [{"model": "toy"}]},
+    ]
+    monkeypatch.setenv("HEADRACE_API_KEY", "k")
+    with ToyApi({own: [{"endpoints": endpoints}], f"{own}/a/measuring": [{"stopped": True}]}) as api:
+        monkeypatch.setenv("HEADRACE_URL", api.url)
+        assert run("profile", "--stop") == (0, "stopped; sold by the provisional profile: a\n")
+        assert run("profile", "toy", "--stop") == (0, "stopped; sold by the provisional profile: a\n")
+        assert run("profile", "other", "--stop") == (1, "headrace: the server measures no 'other' just now\n")
+    with ToyApi({own: [{"endpoints": []}]}) as api:
+        monkeypatch.setenv("HEADRACE_URL", api.url)
+        assert run("profile", "--stop") == (1, "headrace: the server measures nothing just now\n")
+
+
+def test_a_profile_is_of_a_model_that_is_named(run: Run) -> None:
+    code, said = run("profile")
+    assert code == 2 and "say which model" in said
 
 
 def replace_sha(data_dir: DataDir, sha256: str) -> ModelSettings:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from cli_api import ToyApi
 
+from headrace.cli import serve_view
 from headrace.cli.serve_view import Announcer
 from headrace.paths import DataDir
 
@@ -41,17 +42,60 @@ def test_a_refusal_of_an_earlier_start_is_not_told_again(data_dir: DataDir, even
     assert any("There is no endpoint yet" in line for line in lines)
 
 
-def test_a_profile_that_may_not_hold_here_is_told_with_what_to_do(data_dir: DataDir) -> None:
-    data_dir.admin_key.write_text("hr-admin.key\n")
-    endpoint = {
+def an_endpoint(status: str, *, measuring: bool = False) -> dict[str, Any]:
+    return {
         "name": "a",
         "chunk": 100,
         "min_chunks": 1,
         "max_chunks": 2,
-        "profile_status": "measured",
+        "profile_status": status,
         "simulated": False,
-        "measuring": False,
+        "measuring": measuring,
     }
+
+
+def told_of_measuring(
+    data: DataDir, after: dict[str, Any], told: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> list[str]:
+    """What is said of a measurement that ends in this endpoint, with these events."""
+    monkeypatch.setattr(serve_view, "MEASURING_POLL_S", 0.0)
+    data.admin_key.write_text("hr-admin.key\n")
+    now_ms = int(time.time() * 1000) + 60_000
+    answers = {
+        "/healthz": ["ok"],
+        f"{OWN}/endpoints": [{"endpoints": [an_endpoint("provisional", measuring=True)]}],
+        f"{OWN}/endpoints/a": [an_endpoint("provisional", measuring=True), after],
+        f"{OWN}/models": [{"models": []}],
+        f"{OWN}/events": [{"events": [{"at_ms": now_ms} | event for event in told]}],
+    }
+    lines: list[str] = []
+    with ToyApi(answers) as api:
+        Announcer(data, lines.append, lambda _: None).run(api.url)
+    return lines
+
+
+def test_what_spoiled_a_measurement_is_told_once_and_no_provisional_figure_is_called_measured(
+    data_dir: DataDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = [
+        {"id": 1, "kind": "measuring_spoiled", "message": "attempt 1: not kept, since a request was served"},
+        {"id": 2, "kind": "replica_ready", "message": "something else"},
+        {"id": 3, "kind": "measuring_given_up", "message": "toy keeps its provisional profile"},
+        {"id": 4, "kind": "measuring_spoiled", "message": "of an older start", "at_ms": 0},
+    ]
+    lines = told_of_measuring(data_dir, an_endpoint("provisional"), events, monkeypatch)
+    assert lines[-2:] == ["attempt 1: not kept, since a request was served", "toy keeps its provisional profile"]
+    assert any("headrace profile --stop" in line for line in lines), "and how to stop it"
+
+
+def test_a_measurement_that_was_kept_is_told_with_its_range(data_dir: DataDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = told_of_measuring(data_dir, an_endpoint("quick"), [], monkeypatch)
+    assert lines[-1] == "Measured: a: 100 to 200 reference tokens/s, 1 to 2 chunks of 100, quick profile"
+
+
+def test_a_profile_that_may_not_hold_here_is_told_with_what_to_do(data_dir: DataDir) -> None:
+    data_dir.admin_key.write_text("hr-admin.key\n")
+    endpoint = an_endpoint("measured")
     doubt = "measured with other weights of the model"
     models = [{"name": "toy", "profile_doubts": [doubt]}, {"name": "sound", "profile_doubts": []}]
     answers = {

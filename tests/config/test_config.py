@@ -18,6 +18,19 @@ def test_flags_win_over_environment_and_environment_over_the_file(tmp_path: Path
     assert load({}, file=file, environment={"HEADRACE_PORT": "1002"}).port == 1002
 
 
+@pytest.mark.parametrize(
+    ("flag", "environment", "measured"),
+    [(None, {}, True), (False, {}, False), (None, {"HEADRACE_MEASURE_AT_START": "false"}, False)],
+)
+def test_a_server_can_be_told_not_to_measure_at_its_start(
+    flag: bool | None, environment: dict[str, str], measured: bool, tmp_path: Path
+) -> None:
+    assert load({"measure_at_start": flag}, environment=environment).measure_at_start is measured
+    file = tmp_path / "headrace.toml"
+    file.write_text("measure_at_start = false\n")
+    assert load({}, file=file, environment={}).measure_at_start is False
+
+
 def test_tables_of_the_file_are_read(tmp_path: Path) -> None:
     file = tmp_path / "headrace.toml"
     file.write_text('[scaling]\ndown_window_s = 20\n[first_endpoint]\nname = "a"\nmodel = "m"\n')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from headrace.controller import bootstrap
 from headrace.controller.bootstrap import (
     GAVE_UP,
     MOST_ATTEMPTS,
+    Measure,
     Outcome,
     first_endpoint,
     measure_first,
@@ -34,7 +35,7 @@ async def world_with_first(folder: Path, *, places: int = 2, status: str = "prov
     return world
 
 
-def measuring(world: World, *during: Callable[[], object]) -> Callable[[str, Path], Awaitable[Outcome]]:
+def measuring(world: World, *during: Callable[[], object]) -> Measure:
     """A measurement that takes no time; in its n-th attempt ``during[n]`` happens meanwhile."""
     attempts = list(during)
 
@@ -87,7 +88,9 @@ async def test_what_was_measured_becomes_a_new_config_with_the_same_chunk_counts
     assert to_measure(world.controller, FIRST) is None
 
 
-async def test_a_measurement_that_requests_spoiled_is_made_again(tmp_path: Path) -> None:
+async def test_a_measurement_that_requests_spoiled_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world = await world_with_first(tmp_path)
     gateway = ToyGateway(world)
     gateway.offer(world.get("a"))
@@ -97,12 +100,81 @@ async def test_a_measurement_that_requests_spoiled_is_made_again(tmp_path: Path)
         gateway.offer(world.get("a"), work=10.0, dispatched=1)
         gateway.report()
 
+    monkeypatch.setattr(bootstrap, "QUIET_S", 0.0)
     await measure_first(world.controller, world.get("a"), "toy", measuring(world, chat))
     assert world.get("a").target.entities[0].chunk == 700
     assert world.kinds().count("measuring_spoiled") == 1
 
 
-async def test_after_three_spoiled_measurements_the_provisional_figures_stay(tmp_path: Path) -> None:
+async def test_a_request_ends_a_measurement_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "POLL_S", 0.001)
+    monkeypatch.setattr(bootstrap, "MOST_ATTEMPTS", 1)
+    world = await world_with_first(tmp_path)
+    gateway = ToyGateway(world)
+    gateway.offer(world.get("a"))
+    gateway.report()
+
+    async def endless(model: str, data_dir: Path) -> Outcome:
+        gateway.offer(world.get("a"), work=10.0, dispatched=1)
+        gateway.report()
+        return await asyncio.get_running_loop().create_future()
+
+    await asyncio.wait_for(measure_first(world.controller, world.get("a"), "toy", endless), 10)
+    assert events(world, "measuring_spoiled") == [
+        "measuring toy, attempt 1 of 1: not kept, since a request was served meanwhile"
+    ]
+
+
+async def test_after_a_request_it_is_quiet_for_a_while_before_the_next_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bootstrap, "POLL_S", 0.001)
+    monkeypatch.setattr(bootstrap, "QUIET_S", 3600.0)
+    world = await world_with_first(tmp_path)
+    gateway = ToyGateway(world)
+    gateway.offer(world.get("a"))
+    gateway.report()
+    attempts = 0
+
+    async def spoiled(model: str, data_dir: Path) -> Outcome:
+        nonlocal attempts
+        attempts += 1
+        gateway.offer(world.get("a"), work=10.0, dispatched=attempts)
+        gateway.report()
+        return Outcome(0, "")
+
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(measure_first(world.controller, world.get("a"), "toy", spoiled), 0.1)
+    assert attempts == 1
+
+
+async def test_a_measurement_can_be_stopped_for_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "POLL_S", 0.001)
+    world = await world_with_first(tmp_path)
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    async def endless(model: str, data_dir: Path) -> Outcome:
+        began.set()
+        try:
+            return await asyncio.get_running_loop().create_future()
+        finally:
+            ended.set()
+
+    task = asyncio.create_task(measure_first(world.controller, world.get("a"), "toy", endless))
+    await asyncio.wait_for(began.wait(), 10)
+    world.controller.measuring.discard("a")
+    await asyncio.wait_for(task, 10)
+    assert ended.is_set(), "the process that measured is not left behind"
+    assert events(world, GAVE_UP) == [
+        "toy keeps its provisional profile: measuring was stopped by hand; `headrace profile toy` measures it by hand"
+    ]
+    assert to_measure(world.controller, FIRST) is None, "nor does it begin again at the next start"
+
+
+async def test_after_three_spoiled_measurements_the_provisional_figures_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bootstrap, "QUIET_S", 0.0)
     world = await world_with_first(tmp_path)
     gateway = ToyGateway(world)
     gateway.offer(world.get("a"))
@@ -130,11 +202,33 @@ async def test_a_measurement_that_fails_says_why(tmp_path: Path, monkeypatch: py
         return Outcome(1, "no engine here")
 
     await measure_first(world.controller, world.get("a"), "toy", fails)
-    messages = [event.message for event in world.controller.events.list() if event.kind == GAVE_UP]
-    assert "no engine here" in messages[0]
+    assert "it ended with code 1: no engine here" in events(world, GAVE_UP)[0]
 
 
-def disturbed_times(world: World, times: int) -> Callable[[str, Path], Awaitable[Outcome]]:
+@pytest.mark.parametrize(
+    ("outcome", "words"),
+    [(Outcome(3, ""), "it ended with code 3: it said nothing"), (Outcome(-9, "\n"), "it ended by signal 9: it said")],
+)
+async def test_a_measurement_that_fails_without_a_word_has_a_reason_all_the_same(
+    outcome: Outcome, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bootstrap, "RETRY_S", 0.0)
+    world = await world_with_first(tmp_path)
+
+    async def fails(model: str, data_dir: Path) -> Outcome:
+        return outcome
+
+    await measure_first(world.controller, world.get("a"), "toy", fails)
+    assert words in events(world, GAVE_UP)[0]
+    assert all(words in told for told in events(world, "measuring_spoiled"))
+
+
+def events(world: World, kind: str) -> list[str]:
+    """Their messages."""
+    return [event.message for event in world.controller.events.list() if event.kind == kind]
+
+
+def disturbed_times(world: World, times: int) -> Measure:
     """A measurement that other programs disturb in its first ``times`` attempts; each finds another chunk."""
     attempts = 0
 
@@ -154,8 +248,10 @@ async def test_a_measurement_that_other_programs_disturbed_is_made_again(
     world = await world_with_first(tmp_path)
     await measure_first(world.controller, world.get("a"), "toy", disturbed_times(world, 1))
     assert world.get("a").target.entities[0].chunk == 702
-    messages = [event.message for event in world.controller.events.list() if event.kind == "measuring_spoiled"]
-    assert messages == ["measuring toy, attempt 1 of 3: other programs used 42% of the cores' time meanwhile"]
+    assert events(world, "measuring_spoiled") == [
+        "measuring toy, attempt 1 of 3: not kept, since other programs used 42% of the cores' time meanwhile; it is "
+        "measured again"
+    ]
 
 
 async def test_a_measurement_that_is_disturbed_every_time_is_kept_and_said_to_be(

@@ -21,6 +21,16 @@ from headrace.gateway.snapshot import Ack, Hello
 BASE = "/api/2.0/serving-endpoints"
 
 
+async def test_a_measurement_is_stopped_by_its_endpoint(http: Http) -> None:
+    own = "/api/headrace/v1/endpoints"
+    await http.post(BASE, body())
+    http.world.controller.measuring.add("a")
+    assert await http.delete(f"{own}/a/measuring") == (200, {"stopped": True})
+    assert "a" not in http.world.controller.measuring
+    assert await http.delete(f"{own}/a/measuring") == (200, {"stopped": False})
+    assert (await http.delete(f"{own}/nosuch/measuring"))[0] == 404
+
+
 @pytest.fixture
 async def http(tmp_path: Path) -> AsyncIterator[Http]:
     world = World(tmp_path / "data", places=4)

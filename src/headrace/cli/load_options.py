@@ -15,6 +15,7 @@ from headrace.cli.errors import UsageError
 
 if TYPE_CHECKING:
     from headrace.bench.client.spec import ClientSpec
+    from headrace.bench.slo import Slo
     from headrace.bench.target import Target
     from headrace.bench.workload.spec import Amount, Arrivals, Content, Dataset, LoadSpec, Synthetic
 
@@ -105,6 +106,17 @@ MEASURING = (
 )
 
 
+def objective(words: str) -> Slo:
+    """What ``--slo`` says. Raises UsageError."""
+    from headrace.bench.errors import BenchError  # noqa: PLC0415
+    from headrace.bench.slo import parse  # noqa: PLC0415
+
+    try:
+        return parse(words)
+    except BenchError as error:
+        raise UsageError(str(error)) from None
+
+
 @dataclass(frozen=True, slots=True)
 class RequestOptions:
     """What is sent, as the command line says it."""
@@ -136,7 +148,8 @@ class RequestOptions:
         )
 
     def source(self) -> Synthetic | Dataset:
-        """Raises UsageError."""
+        """Raises UsageError, and BenchError for a dataset that cannot be read."""
+        from headrace.bench.workload.datasets.recognise import recognise  # noqa: PLC0415
         from headrace.bench.workload.spec import Dataset, Synthetic  # noqa: PLC0415
 
         if self.dataset is None:
@@ -160,7 +173,7 @@ class RequestOptions:
             )
         return Dataset(
             path=str(self.dataset),
-            format=load_words.dataset_format(self.format),
+            format=load_words.dataset_format(self.format) or recognise(str(self.dataset)),
             output_tokens=None if self.output_tokens is None else int(self.output_tokens),
         )
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from headrace.cli.connection import connect, path_part
 from headrace.cli.connection import data_dir as local_data_dir
 from headrace.cli.errors import CommandError, UsageError
+from headrace.cli.live_line import live_line
+from headrace.cli.load_options import objective
 from headrace.cli.options import DataDirOption, JsonOption
 from headrace.cli.output import console, print_json
 from headrace.cli.profile_view import doubts_of, print_profile
@@ -26,7 +28,7 @@ LEAST_MINUTES, MOST_MINUTES = 2, 240
 
 
 def profile(
-    model: Annotated[str, typer.Argument(help="A registered model.")],
+    model: Annotated[str | None, typer.Argument(help="A registered model.")] = None,
     *,
     quick: Annotated[
         bool, typer.Option("--quick", help="About a minute instead of at most ten; marked as quick.")
@@ -47,6 +49,9 @@ def profile(
         int | None, typer.Option("--replicas", help="Replicas to load; default: as many as the cores hold.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of prompts and order.")] = 0,
+    stop: Annotated[
+        bool, typer.Option("--stop", help="Measure nothing: end the measurement that the server began at its start.")
+    ] = False,
     data_dir: DataDirOption = None,
     json_output: JsonOption = False,
 ) -> None:
@@ -59,15 +64,19 @@ def profile(
     """
     from headrace.bench.profiling.effort import FULL, QUICK, full_within  # noqa: PLC0415
     from headrace.bench.profiling.lock import alone, machine_lock  # noqa: PLC0415
-    from headrace.bench.slo import parse  # noqa: PLC0415
     from headrace.models.registry import Registry  # noqa: PLC0415
 
+    if stop:
+        _stop(model, data_dir, json_output=json_output)
+        return
+    if model is None:
+        raise UsageError("say which model: headrace profile MODEL; `headrace models list` has their names")
     if quick and (minutes is not None or slo is not None):
         raise UsageError("--quick keeps its own time and the slots as they are set: leave out --minutes and --slo")
     if minutes is not None and not LEAST_MINUTES <= minutes <= MOST_MINUTES:
         raise UsageError(f"--minutes is {minutes:g}; expected {LEAST_MINUTES} to {MOST_MINUTES}")
     effort = QUICK if quick else FULL if minutes is None else full_within(minutes)
-    target = None if slo is None else parse(slo)
+    target = None if slo is None else objective(slo)
     directory = local_data_dir(data_dir)
     settings = Registry(directory.models).get(model)
     path = directory.profiles / f"{model}.json"
@@ -86,6 +95,28 @@ def profile(
             console().print(f"written to {path}", markup=False)
     if not kept:
         raise CommandError(f"not written: the measurement is not valid, and the profile in {path} is; measure again")
+
+
+def _stop(model: str | None, data_dir: Path | None, *, json_output: bool) -> None:
+    """Of every endpoint whose model is being measured, or of those that serve ``model``. Raises CommandError where
+    there is none."""
+    server = connect(None, None, data_dir)
+    measuring = [
+        endpoint["name"]
+        for endpoint in server.get("/api/headrace/v1/endpoints")["endpoints"]
+        if endpoint["measuring"] and (model is None or any(each["model"] == model for each in endpoint["entities"]))
+    ]
+    stopped = [
+        name
+        for name in measuring
+        if server.delete(f"/api/headrace/v1/endpoints/{path_part(name)}/measuring")["stopped"]
+    ]
+    if not stopped:
+        raise CommandError(f"the server measures {'nothing' if model is None else f'no {model!r}'} just now")
+    if json_output:
+        print_json({"stopped": stopped})
+    else:
+        console().print(f"stopped; sold by the provisional profile: {', '.join(stopped)}", markup=False)
 
 
 def _keep(path: Path, model: ModelSettings, measured: Measured) -> bool:
@@ -115,27 +146,11 @@ def _measure(
     model: ModelSettings, effort: Effort, replicas: int | None, seed: int, slo: Slo | None, *, quiet: bool
 ) -> Measured:
     import uvloop  # noqa: PLC0415
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
     from headrace.bench.profiling.profiler import measure_profile  # noqa: PLC0415
 
-    silent = quiet or not sys.stderr.isatty()
-    bar = Progress(
-        BarColumn(bar_width=24),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-        console=console(stderr=True),
-        transient=True,
-    )
-    task = bar.add_task("", total=1.0)
-
-    def show(words: str, part: float) -> None:
-        bar.update(task, completed=part, description=words)
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, nullcontext() if silent else bar:
-        return runner.run(
-            measure_profile(model, effort, replicas=replicas, seed=seed, slo=slo, progress=None if silent else show)
-        )
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, live_line(quiet=quiet) as show:
+        return runner.run(measure_profile(model, effort, replicas=replicas, seed=seed, slo=slo, progress=show))
 
 
 def _print(measured: Measured) -> None:

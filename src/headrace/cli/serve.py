@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from pathlib import Path
@@ -43,6 +44,13 @@ def serve(
             help="A server that never had an endpoint makes this one, of one to two chunks, and measures its model.",
         ),
     ] = None,
+    measure: Annotated[
+        bool | None,
+        typer.Option(
+            "--measure/--no-measure",
+            help="Measure the first endpoint's model, which takes the machine for a minute or more. Default: yes.",
+        ),
+    ] = None,
     on_journal_failure: Annotated[
         str | None,
         typer.Option(
@@ -70,6 +78,13 @@ def serve(
             "Commits status 200: what fails after it is told in the stream. Off by default.",
         ),
     ] = None,
+    record_decisions: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Append every scaling decision with its inputs, for `headrace decisions replay`. 256 MiB at most.",
+        ),
+    ] = None,
     log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR. Default INFO.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -79,11 +94,13 @@ def serve(
         "host": host,
         "data_dir": None if data_dir is None else str(data_dir),
         "first_endpoint": None if first_endpoint is None else _first(first_endpoint),
+        "measure_at_start": measure,
         "on_journal_failure": on_journal_failure,
         "tls_cert": None if tls_cert is None else str(tls_cert),
         "tls_key": None if tls_key is None else str(tls_key),
         "cors_origins": cors_origin or None,
         "sse_comment_s": sse_comments,
+        "record_decisions": None if record_decisions is None else str(record_decisions),
         "log_level": log_level,
     }
     _run(load(flags, file=config), as_json)
@@ -125,7 +142,7 @@ def _run(settings: ServerConfig, as_json: bool) -> None:
         Service(
             kind="controller",
             argv=(python, "-m", "headrace.controller.main"),
-            stdin=lambda token, fd: _controller_config(settings, data),
+            stdin=lambda token, fd: _controller_config(settings, data, decisions),
             grace_s=CONTROLLER_GRACE_S,
         ),
     )
@@ -133,6 +150,7 @@ def _run(settings: ServerConfig, as_json: bool) -> None:
         data.create()
     except OSError as error:
         raise CommandError(f"cannot use the data directory {data.root}: {error.strerror}") from None
+    decisions = _decision_log(settings)
     logs.setup("supervisor", settings.log_level, data.logs / "supervisor.log")
     try:
         Supervisor(
@@ -164,6 +182,18 @@ def _certificate(settings: ServerConfig) -> Path | None:
     return cert
 
 
+def _decision_log(settings: ServerConfig) -> str | None:
+    """Where decisions are recorded, tried before anything is started. Raises CommandError."""
+    if settings.record_decisions is None:
+        return None
+    path = Path(settings.record_decisions).absolute()
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+    except OSError as error:
+        raise CommandError(f"cannot record decisions in {path}: {error.strerror}") from None
+    return str(path)
+
+
 def _gateway_config(settings: ServerConfig, data: DataDir, token: str, fd: int, *, takes_over: bool = False) -> str:
     return _json(
         GatewayConfig(
@@ -190,7 +220,7 @@ def _absolute(path: str | None) -> str | None:
     return None if path is None else str(Path(path).absolute())
 
 
-def _controller_config(settings: ServerConfig, data: DataDir) -> str:
+def _controller_config(settings: ServerConfig, data: DataDir, decisions: str | None) -> str:
     return _json(
         ControllerConfig(
             data_dir=str(data.root),
@@ -198,7 +228,9 @@ def _controller_config(settings: ServerConfig, data: DataDir) -> str:
             currency=settings.currency,
             database_url=settings.database_url,
             first_endpoint=settings.first_endpoint,
+            measure_at_start=settings.measure_at_start,
             scaling=settings.scaling,
+            record_decisions=decisions,
             log_level=settings.log_level,
         )
     )

@@ -21,6 +21,8 @@ LONGEST_WATCH_S = 600.0
 API = "/api/headrace/v1"
 REFUSED = "first_endpoint_refused"
 """Kind of the event by which the controller tells that it made no first endpoint."""
+MEASURING = "measuring_"
+"""Kinds of the events by which it tells of a first measurement begin like this."""
 
 
 class Announcer:
@@ -84,13 +86,18 @@ class Announcer:
             self._measured(server, endpoint)
 
     def _measured(self, server: Connection, endpoint: dict[str, Any]) -> None:
-        """Wait for the end of a first measurement, where one is under way."""
+        """Wait for the end of a first measurement, where one is under way, and tell what comes in its way."""
+        seen = 0
         while endpoint.get("measuring") and time.monotonic() < self._until:
             time.sleep(MEASURING_POLL_S)
-            now = server.get(f"{API}/endpoints/{path_part(endpoint['name'])}")
-            if not now.get("measuring"):
-                self.say(f"Measured: {_range(now)}")
-            endpoint = now
+            # First the endpoint, then the events: none of a measurement that has ended is missed.
+            endpoint = server.get(f"{API}/endpoints/{path_part(endpoint['name'])}")
+            for event in server.get(f"{API}/events", endpoint=endpoint["name"])["events"]:
+                if event["kind"].startswith(MEASURING) and event["at_ms"] >= self._began_ms and event["id"] > seen:
+                    seen = event["id"]
+                    self.say(event["message"])
+            if not endpoint.get("measuring") and endpoint["profile_status"] != "provisional":
+                self.say(f"Measured: {_range(endpoint)}")
 
 
 def _range(endpoint: dict[str, Any]) -> str:
@@ -102,7 +109,7 @@ def _range(endpoint: dict[str, Any]) -> str:
         f"{low} to {high} chunks of {chunk:,.0f}, {label} profile"
     )
     if endpoint.get("measuring"):
-        text += "; being measured on this machine now, about a minute"
+        text += "; being measured on this machine now, for a minute or more (to stop that: headrace profile --stop)"
     return text
 
 

@@ -1,9 +1,10 @@
 """The first endpoint of a new server: made from the profile at hand, then measured here and sold anew.
 
-The measurement is a process of its own on replicas of its own. Requests that were served meanwhile spoil it, and so do
-other programs that used the cores: then it is done again, a few times. After that the figures of a measurement that
-only other programs disturbed are taken all the same, as they are of this machine as it is; otherwise the provisional
-ones stay until somebody measures by hand.
+The measurement is a process of its own on replicas of its own. A request that is served meanwhile ends it, since the
+machine is for those who use it, and other programs that used the cores spoil it: then it is done again, a few times.
+After that the figures of a measurement that only other programs disturbed are taken all the same, as they are of this
+machine as it is; otherwise the provisional ones stay until somebody measures by hand. Whoever takes the endpoint's name
+out of ``Controller.measuring`` ends it for good.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -32,7 +35,11 @@ TIMEOUT_S = 600.0
 POLL_S = 0.2
 RETRY_S = 10.0
 """After an attempt that failed or that other programs disturbed: what was in its way may end."""
+QUIET_S = 20.0
+"""Without a request, after an attempt that one ended: who has begun to try the server goes on for a while."""
 GAVE_UP = "measuring_given_up"
+SPOILED = "measuring_spoiled"
+DISTURBED = "measuring_disturbed"
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +64,7 @@ class _Told(msgspec.Struct, frozen=True):
     disturbed: bool = False
 
 
-Measure = Callable[[str, Path], Awaitable[Outcome]]
+Measure = Callable[[str, Path], Coroutine[object, object, Outcome]]
 """(model, data directory) -> how it ended."""
 
 
@@ -99,39 +106,86 @@ def to_measure(controller: Controller, first: FirstEndpoint) -> Endpoint | None:
 
 
 async def measure_first(controller: Controller, endpoint: Endpoint, model: str, measure: Measure) -> None:
-    """Measure a model of the endpoint once that serves, and sell it by what was found."""
+    """Measure a model of the endpoint once that serves, and sell it by what was found. Ends, whatever it is doing, when
+    the endpoint's name is taken out of ``controller.measuring``."""
     name = endpoint.name
     controller.measuring.add(name)
+    attempts = asyncio.create_task(_attempts(controller, endpoint, model, measure))
     try:
-        why = "its first config did not become ready"
-        if await _is_ready(controller, name):
-            for attempt in range(1, MOST_ATTEMPTS + 1):
-                before = await _idle(controller)
-                outcome = await measure(model, controller.data.root)
-                served = _dispatched(controller) != before
-                attempted = f"measuring {model}, attempt {attempt} of {MOST_ATTEMPTS}"
-                if outcome.code == 0 and not served and (not outcome.disturbed or attempt == MOST_ATTEMPTS):
-                    if outcome.disturbed:
-                        kept = f"{attempted}: {_disturbance(outcome)}; its figures are kept; `headrace profile {model}`"
-                        _event(controller, endpoint, "measuring_disturbed", kept)
-                    controller.endpoints.measured(name, model)
-                    return
-                why = f"it failed: {outcome.said}"
-                if served:
-                    why = "requests were served meanwhile"
-                elif outcome.code == 0:
-                    why = _disturbance(outcome)
-                _event(controller, endpoint, "measuring_spoiled", f"{attempted}: {why}")
-                _forget_profile(controller, model)
-                if not served and attempt < MOST_ATTEMPTS:
-                    await asyncio.sleep(RETRY_S)
-        _event(
-            controller, endpoint, GAVE_UP, f"{model} keeps its provisional profile: {why}; `headrace profile {model}`"
-        )
-    except Refusal as refusal:
-        _event(controller, endpoint, GAVE_UP, f"the profile of {model} cannot be used: {refusal.message}")
+        while not attempts.done() and name in controller.measuring:
+            await asyncio.wait({attempts}, timeout=POLL_S)
+        if attempts.done():
+            attempts.result()
+        else:
+            await _end(attempts)
+            _forget_profile(controller, model)
+            _give_up(controller, endpoint, model, "measuring was stopped by hand")
     finally:
+        await _end(attempts)
         controller.measuring.discard(name)
+
+
+async def _attempts(controller: Controller, endpoint: Endpoint, model: str, measure: Measure) -> None:
+    if not await _is_ready(controller, endpoint.name):
+        _give_up(controller, endpoint, model, "its first config did not become ready")
+        return
+    why = ""
+    for attempt in range(1, MOST_ATTEMPTS + 1):
+        before, last = await _idle(controller), attempt == MOST_ATTEMPTS
+        outcome = await _unless_served(controller, before, measure(model, controller.data.root))
+        attempted = f"measuring {model}, attempt {attempt} of {MOST_ATTEMPTS}"
+        if outcome is not None and outcome.code == 0 and (last or not outcome.disturbed):
+            if outcome.disturbed:
+                kept = f"{attempted}: {_disturbance(outcome)}; its figures are kept; `headrace profile {model}`"
+                _event(controller, endpoint, DISTURBED, kept)
+            try:
+                controller.endpoints.measured(endpoint.name, model)
+            except Refusal as refusal:
+                _event(controller, endpoint, GAVE_UP, f"the profile of {model} cannot be used: {refusal.message}")
+            return
+        why = _why_not_kept(outcome)
+        then = "" if last else "; it is measured again"
+        _event(controller, endpoint, SPOILED, f"{attempted}: not kept, since {why}{then}")
+        _forget_profile(controller, model)
+        if not last:
+            await (_quiet(controller) if outcome is None else asyncio.sleep(RETRY_S))
+    _give_up(controller, endpoint, model, why)
+
+
+async def _unless_served(
+    controller: Controller, before: tuple[int, int], measuring: Coroutine[object, object, Outcome]
+) -> Outcome | None:
+    """How the measurement ended; None where a request came, which ends it at once."""
+    task = asyncio.create_task(measuring)
+    try:
+        while not task.done() and _dispatched(controller) == before:
+            await asyncio.wait({task}, timeout=POLL_S)
+        return task.result() if task.done() and _dispatched(controller) == before else None
+    finally:
+        await _end(task)
+
+
+async def _end(task: asyncio.Task[Any]) -> None:
+    """Returns when it is over, by force where it must be."""
+    if not task.done():
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def _why_not_kept(outcome: Outcome | None) -> str:
+    """Of an attempt's figures."""
+    if outcome is None:
+        return "a request was served meanwhile"
+    if outcome.code == 0:
+        return _disturbance(outcome)
+    said = outcome.said.rstrip(".; \n") or "it said nothing"
+    ended = f"by signal {-outcome.code}" if outcome.code < 0 else f"with code {outcome.code}"
+    return f"it ended {ended}: {said}"
+
+
+def _give_up(controller: Controller, endpoint: Endpoint, model: str, why: str) -> None:
+    said = f"{model} keeps its provisional profile: {why}; `headrace profile {model}` measures it by hand"
+    _event(controller, endpoint, GAVE_UP, said)
 
 
 async def quick_profile(model: str, data_dir: Path) -> Outcome:
@@ -150,7 +204,8 @@ async def quick_profile(model: str, data_dir: Path) -> Outcome:
         words = said.read()[-2000:].decode(errors="replace").strip()
         told.seek(0)
         seen = _told(told.read())
-        words = words if in_time else f"no end within {TIMEOUT_S:g} s; {words}"
+        if not in_time:
+            words = "; ".join(filter(None, (f"it did not end within {TIMEOUT_S:g} s", words)))
         return Outcome(code, words, seen.others, seen.disturbed)
 
 
@@ -200,6 +255,17 @@ async def _idle(controller: Controller) -> tuple[int, int]:
         if not now[1]:
             return now
         await asyncio.sleep(POLL_S)
+
+
+async def _quiet(controller: Controller) -> None:
+    """Wait until no request has come for ``QUIET_S``."""
+    while True:
+        before = await _idle(controller)
+        until = time.monotonic() + QUIET_S
+        while _dispatched(controller) == before:
+            if time.monotonic() >= until:
+                return
+            await asyncio.sleep(POLL_S)
 
 
 def _dispatched(controller: Controller) -> tuple[int, int]:

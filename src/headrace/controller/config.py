@@ -19,5 +19,9 @@ class ControllerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """SQLAlchemy URL; None for SQLite in the data directory."""
     first_endpoint: FirstEndpoint | None = None
     """Made when the store has never had an endpoint."""
+    measure_at_start: bool = True
+    """Measure its model, while the profile of that is provisional."""
     scaling: ScalingConfig = ScalingConfig()
+    record_decisions: str | None = None
+    """File for every scaling decision with its inputs, absolute; None for no record."""
     log_level: str = "INFO"

@@ -68,7 +68,7 @@ async def serve(config: ControllerConfig) -> None:
     await controller.start()
     measuring = None
     first = config.first_endpoint
-    if first is not None and (endpoint := to_measure(controller, first)) is not None:
+    if first is not None and config.measure_at_start and (endpoint := to_measure(controller, first)) is not None:
         measuring = asyncio.create_task(measure_first(controller, endpoint, first.model, quick_profile))
     path = data.socket("controller")
     path.unlink(missing_ok=True)

@@ -38,14 +38,20 @@ async def endpoint(name: str, key: Admin, controller: ControllerOf) -> dict[str,
     return _builtins(endpoint_info(controller, controller.endpoints.get(name)))
 
 
+@router.delete("/endpoints/{name}/measuring")
+async def stop_measuring(name: str, key: Admin, controller: ControllerOf) -> dict[str, bool]:
+    """End the server's own measurement of an endpoint's model. It stays sold by its provisional profile."""
+    measured = controller.endpoints.get(name).name in controller.measuring
+    controller.measuring.discard(name)
+    return {"stopped": measured}
+
+
 @router.get("/events")
 async def events(
     key: Admin,
     controller: ControllerOf,
     endpoint: str | None = None,
-    kind: Annotated[
-        list[str] | None, Query(description="Only this kind, such as scaled; may be given again.")
-    ] = None,
+    kind: Annotated[list[str] | None, Query(description="Only this kind, such as scaled; may be given again.")] = None,
     limit: Annotated[int, Query(ge=1, le=MOST_EVENTS)] = 100,
     after: Annotated[int | None, Query(description="Those that follow this id; else the newest.")] = None,
     before: Annotated[int | None, Query(description="Those that precede this id: the page before.")] = None,
