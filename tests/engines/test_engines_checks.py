@@ -46,7 +46,7 @@ def test_every_engine_is_found_by_its_name(name: str) -> None:
 
 
 def test_an_unknown_engine_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(EngineError, match="no engine 'vlm'; there are: llamacpp, openai, simulated"):
+    with pytest.raises(EngineError, match="no engine 'vlm'; there are: llamacpp, openai, sglang, simulated, vllm"):
         engine_for("vlm")
 
 

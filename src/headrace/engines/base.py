@@ -25,24 +25,37 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     version: str = "1"
     engine: str
-    """``llamacpp``, ``openai`` or ``simulated``."""
+    """A name of ``engines.catalogue``."""
     path: str | None = None
     """The artefact on this machine (llamacpp)."""
     sha256: str | None = None
+    weights: str | None = None
+    """What the program loads: a folder on this machine, or a name at a model hub (vllm, sglang)."""
+    program: str | None = None
+    """Where the engine's program is, if not on the search path (vllm, sglang)."""
     url: str | None = None
     """Base URL of a server that already runs (openai)."""
+    more_urls: tuple[str, ...] = ()
+    """Of further servers that serve the same, each as a replica of its own (openai)."""
     api_key_env: str | None = None
-    """Environment variable that holds that server's key (openai)."""
+    """Environment variable that holds the key of these servers (openai)."""
     upstream_model: str | None = None
     context: int = 4096
     """Tokens per slot."""
     slots: int = 1
     """Requests in flight on a replica."""
     threads: int = 1
+    gpus: int = 0
+    """Of a replica (vllm, sglang)."""
     default_max_tokens: int = 1024
     units_per_chunk: int | None = None
     """Databricks model units of one chunk, for a model that is sold in them. None: it is sold in tokens/s."""
     engine_args: dict[str, Any] = {}
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Of all servers that already run."""
+        return self.more_urls if self.url is None else (self.url, *self.more_urls)
 
 
 class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +66,8 @@ class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True):
     secret: str
     """Bearer token that the replica must ask of every request."""
     cpus: tuple[int, ...] = ()
+    gpus: tuple[int, ...] = ()
+    """Numbers of those that are its own."""
     cache_prompts: bool = True
     """Off when measuring."""
 
@@ -73,6 +88,8 @@ class Engine(Protocol):
     """An engine by name; stateless."""
 
     name: str
+    ready_within_s: float
+    """A start that takes longer has failed."""
 
     def traits(self, model: ModelSettings) -> EngineTraits: ...
 
@@ -81,6 +98,10 @@ class Engine(Protocol):
 
     def argv(self, model: ModelSettings) -> tuple[str, ...]:
         """Command of the replica process, without secrets."""
+
+
+READY_WITHIN_S = 120.0
+"""Enough for weights of a few GiB from a slow disk."""
 
 
 class EngineError(Exception):

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from headrace.engines.base import EngineError, EngineTraits, ModelSettings
+from headrace.engines.base import READY_WITHIN_S, EngineError, EngineTraits, ModelSettings
 from headrace.models.gguf_file import GGUFError, Header, read_header
 
 GIB = 1 << 30
@@ -18,6 +18,7 @@ class LlamaCppEngine:
     """The engine ``llamacpp``."""
 
     name = "llamacpp"
+    ready_within_s = READY_WITHIN_S
 
     def traits(self, model: ModelSettings) -> EngineTraits:
         # Without progress events a prefill cannot be cancelled (measured: 9 s until the slot is free, against 0.7 s),

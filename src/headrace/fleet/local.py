@@ -1,4 +1,4 @@
-"""Replicas as processes of this machine, each on cores of its own, started by the supervisor.
+"""Replicas as processes of this machine, each on cores and GPUs of its own, started by the supervisor.
 
 A fleet that opens finds the replicas that already run and takes them over: their ids, cores and labels come from the
 supervisor, and their secrets are made again from the fleet's key, so that no secret of a replica is ever stored.
@@ -21,12 +21,15 @@ from headrace.engines.base import ModelSettings, ReplicaReport, ReplicaSpec
 from headrace.engines.catalogue import engine_for
 from headrace.fleet.base import Changed, FleetError, FleetReplica
 from headrace.fleet.client import SupervisorClient
+from headrace.fleet.gpus import visible_gpus
 from headrace.fleet.protocol import Child, ChildSpec
 
 KIND = "replica"
 KEY_BYTES = 32
 MOST_WITHOUT_CORES = 64
 """Replicas that need no core of their own; each is still a process."""
+GPUS = "gpus"
+"""Label of a replica that has GPUs: their numbers."""
 
 
 def cores_needed(model: ModelSettings) -> int:
@@ -38,14 +41,23 @@ class LocalFleet:
     """The fleet of one machine."""
 
     def __init__(
-        self, supervisor: Path, key: bytes, *, changed: Changed | None = None, cores: Iterable[int] | None = None
+        self,
+        supervisor: Path,
+        key: bytes,
+        *,
+        changed: Changed | None = None,
+        cores: Iterable[int] | None = None,
+        gpus: Iterable[int] | None = None,
     ) -> None:
-        """``supervisor``: its socket. ``key``: see ``fleet_key``. ``cores``: those to use; None for all we may use."""
+        """``supervisor``: its socket. ``key``: see ``fleet_key``. ``cores``, ``gpus``: those to use; None for all we
+        may use."""
         self.cores = tuple(sorted(os.sched_getaffinity(0) if cores is None else cores))
+        self.gpus = visible_gpus() if gpus is None else tuple(gpus)
         self._key = key
         self._changed = changed
         self._children: dict[str, Child] = {}
-        self._starting: dict[str, tuple[int, ...]] = {}
+        self._starting: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+        """Cores and GPUs, by replica."""
         self._client = SupervisorClient(supervisor, self._on_child, self._on_list)
 
     async def open(self) -> None:
@@ -57,15 +69,17 @@ class LocalFleet:
         await self._client.close()
 
     def capacity(self, model: ModelSettings) -> int:
-        """Replicas of the model that fit on all cores of the fleet."""
+        """Replicas of the model that fit on all cores and GPUs of the fleet."""
         needed = cores_needed(model)
-        return len(self.cores) // needed if needed else MOST_WITHOUT_CORES
+        fit = len(self.cores) // needed if needed else MOST_WITHOUT_CORES
+        return min(fit, len(self.gpus) // model.gpus) if model.gpus else fit
 
     def room(self, model: ModelSettings) -> int:
-        """Replicas of the model that fit on the cores that are free now."""
+        """Replicas of the model that fit on the cores and GPUs that are free now."""
         needed = cores_needed(model)
         if needed:
-            return len(self._free_cores()) // needed
+            fit = len(self._free_cores()) // needed
+            return min(fit, len(self._free_gpus()) // model.gpus) if model.gpus else fit
         return MOST_WITHOUT_CORES - sum(
             child.kind == KIND and not child.cpus and child.exited_ms is None for child in self._children.values()
         )
@@ -86,9 +100,9 @@ class LocalFleet:
         labels: Mapping[str, str] | None = None,
         cache_prompts: bool = True,
     ) -> FleetReplica:
-        """Start a replica on free cores; one of that id that exists is returned as it is.
+        """Start a replica on free cores and GPUs; one of that id that exists is returned as it is.
 
-        Raises FleetError (no core free, no supervisor) and EngineError (the model cannot run).
+        Raises FleetError (none free, no supervisor) and EngineError (the model cannot run).
         """
         known = self._children.get(replica)
         if known is not None:
@@ -97,11 +111,16 @@ class LocalFleet:
             raise FleetError(f"replica {replica} is being started already")
         engine = engine_for(model.engine)
         engine.check(model)
-        cpus = self._take_cores(model)
+        cpus, gpus = self._take_cores(model), self._take_gpus(model)
         spec = ReplicaSpec(
-            replica=replica, model=model, secret=self._secret(replica), cpus=cpus, cache_prompts=cache_prompts
+            replica=replica,
+            model=model,
+            secret=self._secret(replica),
+            cpus=cpus,
+            gpus=gpus,
+            cache_prompts=cache_prompts,
         )
-        self._starting[replica] = cpus
+        self._starting[replica] = cpus, gpus
         try:
             child = await self._client.start(
                 ChildSpec(
@@ -112,7 +131,7 @@ class LocalFleet:
                     argv=engine.argv(model),
                     stdin=msgspec.json.encode(spec).decode(),
                     cpus=cpus,
-                    labels=dict(labels or {}),
+                    labels=dict(labels or {}) | ({GPUS: ",".join(map(str, gpus))} if gpus else {}),
                 )
             )
         finally:
@@ -131,8 +150,23 @@ class LocalFleet:
     def _free_cores(self) -> tuple[int, ...]:
         # Every child counts that has cores of its own, whoever asked for it, until it has exited.
         taken = {core for child in self._children.values() if child.exited_ms is None for core in child.cpus}
-        taken |= {core for cpus in self._starting.values() for core in cpus}
+        taken |= {core for cpus, _ in self._starting.values() for core in cpus}
         return tuple(core for core in self.cores if core not in taken)
+
+    def _free_gpus(self) -> tuple[int, ...]:
+        living = [child for child in self._children.values() if child.exited_ms is None]
+        taken = {int(gpu) for child in living for gpu in child.labels.get(GPUS, "").split(",") if gpu}
+        taken |= {gpu for _, gpus in self._starting.values() for gpu in gpus}
+        return tuple(gpu for gpu in self.gpus if gpu not in taken)
+
+    def _take_gpus(self, model: ModelSettings) -> tuple[int, ...]:
+        free = self._free_gpus()
+        if len(free) < model.gpus:
+            raise FleetError(
+                f"a replica of {model.name} needs {model.gpus} GPUs of its own; "
+                f"{len(free)} of {len(self.gpus)} are free"
+            )
+        return free[: model.gpus]
 
     def _take_cores(self, model: ModelSettings) -> tuple[int, ...]:
         needed, free = cores_needed(model), self._free_cores()

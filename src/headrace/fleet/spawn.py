@@ -19,7 +19,6 @@ from headrace.fleet.child import RunningChild
 from headrace.fleet.log_file import LogFile
 from headrace.fleet.protocol import Child, ChildSpec
 
-READY_TIMEOUT_S = 120.0
 GRACE_S = 5.0
 
 
@@ -49,17 +48,27 @@ async def start_replica(
     *,
     cpus: Sequence[int] = (),
     log: Path,
+    gpus: Sequence[int] = (),
     cache_prompts: bool = False,
-    timeout_s: float = READY_TIMEOUT_S,
+    timeout_s: float | None = None,
 ) -> OwnReplica:
     """Start a replica and wait until it is ready. Call it in the main thread's event loop.
 
-    Raises EngineError where the model cannot run, does not load, or is not ready in time; nothing is left running.
+    ``timeout_s`` None: as long as a start of its engine may take. Raises EngineError where the model cannot run, does
+    not load, or is not ready in time; nothing is left running.
     """
     engine = engine_for(model.engine)
     engine.check(model)
+    timeout_s = engine.ready_within_s if timeout_s is None else timeout_s
     replica, secret = f"own-{uuid.uuid4().hex[:12]}", secrets.token_hex(32)
-    spec = ReplicaSpec(replica=replica, model=model, secret=secret, cpus=tuple(cpus), cache_prompts=cache_prompts)
+    spec = ReplicaSpec(
+        replica=replica,
+        model=model,
+        secret=secret,
+        cpus=tuple(cpus),
+        gpus=tuple(gpus),
+        cache_prompts=cache_prompts,
+    )
     changed = asyncio.Event()
     file = LogFile(log)
 

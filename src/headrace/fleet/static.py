@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import http.client
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import replace
-from http import HTTPStatus
 
 from headrace.engines.base import ModelSettings
-from headrace.engines.openai import OpenAIEngine
+from headrace.engines.openai import OpenAIEngine, problem_of
 from headrace.fleet.base import Changed, FleetError, FleetReplica
 
 ASK_EVERY_S = 2.0
-ANSWER_S = 5.0
 
 
 class StaticFleet:
@@ -38,12 +33,12 @@ class StaticFleet:
             await self.stop(replica)
 
     def capacity(self, model: ModelSettings) -> int:
-        """One: the server at the model's URL."""
-        return 1
+        """The servers at the model's URLs."""
+        return len(model.urls)
 
     def room(self, model: ModelSettings) -> int:
-        """One while no replica stands for the model's URL."""
-        return 0 if model.url in self._urls.values() else 1
+        """Those of them that no replica stands for, of this model or of another one."""
+        return len(self._free(model))
 
     def replicas(self) -> tuple[FleetReplica, ...]:
         return tuple(self._replicas.values())
@@ -56,19 +51,21 @@ class StaticFleet:
         labels: Mapping[str, str] | None = None,
         cache_prompts: bool = True,
     ) -> FleetReplica:
-        """Watch the model's server as a replica. ``cache_prompts`` is that server's own to decide.
+        """Watch one of the model's servers as a replica. ``cache_prompts`` is that server's own to decide.
 
-        Raises FleetError where another replica stands for it, and EngineError for settings that cannot work.
+        Raises FleetError where a replica stands for each of them, and EngineError for settings that cannot work.
         """
         if replica in self._replicas:
             return self._replicas[replica]
         engine = OpenAIEngine()
         engine.check(model)
-        assert model.url is not None  # check() refuses it
         secret = engine.key(model)
-        if self.room(model) == 0:
-            raise FleetError(f"{model.url} is one replica of {model.name}, and that is in use")
-        self._urls[replica] = model.url
+        free = self._free(model)
+        if not free:
+            servers = " and ".join(model.urls)
+            one = "is one replica" if len(model.urls) == 1 else f"are {len(model.urls)} replicas"
+            raise FleetError(f"{servers} {one} of {model.name}, and there is no other")
+        self._urls[replica] = free[0]
         self._replicas[replica] = FleetReplica(
             id=replica,
             state="loading",
@@ -77,7 +74,7 @@ class StaticFleet:
             started_ms=_now_ms(),
             labels=dict(labels or {}),
         )
-        self._watches[replica] = asyncio.create_task(self._watch(replica))
+        self._watches[replica] = asyncio.create_task(self._watch(replica, model.upstream_model))
         return self._replicas[replica]
 
     async def stop(self, replica: str, grace_s: float = 5.0) -> None:
@@ -99,10 +96,13 @@ class StaticFleet:
             raise FleetError(f"no replica {replica!r}")
         return known.error or ""
 
-    async def _watch(self, replica: str) -> None:
+    def _free(self, model: ModelSettings) -> list[str]:
+        return [url for url in model.urls if url not in self._urls.values()]
+
+    async def _watch(self, replica: str, upstream_model: str | None) -> None:
         while True:
             before = self._replicas[replica]
-            problem = await asyncio.to_thread(_problem, self._urls[replica], before.secret)
+            problem = await asyncio.to_thread(problem_of, self._urls[replica], before.secret, upstream_model)
             if problem is None and before.state != "ready":
                 after = replace(before, state="ready", url=self._urls[replica], ready_ms=_now_ms(), error=None)
             elif problem is not None and (before.state != "loading" or before.error != problem):
@@ -117,28 +117,6 @@ class StaticFleet:
     def _tell(self, replica: FleetReplica) -> None:
         if self._changed is not None:
             self._changed(replica)
-
-
-def _problem(url: str, key: str) -> str | None:
-    """None when the server answers. ``/v1/models`` asks for the key too; a server without it may have ``/health``."""
-    try:
-        status = _status(f"{url}/v1/models", key)
-        if status == HTTPStatus.NOT_FOUND:
-            status = _status(f"{url}/health", key)
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        return f"{url} does not answer: {getattr(error, 'reason', error)}"
-    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        return f"{url} refuses the key (it answered {status})"
-    return None if status == HTTPStatus.OK else f"{url} answered {status}"
-
-
-def _status(url: str, key: str) -> int:
-    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {key}"} if key else {})
-    try:
-        with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        return error.code
 
 
 def _now_ms() -> int:

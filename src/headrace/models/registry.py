@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from headrace.models.pull import sha256
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 MOST_SLOTS = 256
 MOST_THREADS = 1024
+MOST_GPUS = 64
+PROGRAMS = ("vllm", "sglang")
 MOST_UNITS = 1_000_000
 DEFAULT_CONTEXT = 4096
 DEFAULT_MAX_TOKENS = 1024
@@ -38,7 +41,10 @@ class Registry:
         name: str,
         *,
         gguf: Path | None = None,
+        vllm: str | None = None,
+        sglang: str | None = None,
         url: str | None = None,
+        more_urls: Sequence[str] = (),
         simulated: bool = False,
         version: str = "1",
         api_key_env: str | None = None,
@@ -46,29 +52,45 @@ class Registry:
         context: int = DEFAULT_CONTEXT,
         slots: int = 1,
         threads: int = 1,
+        gpus: int | None = None,
+        program: str | None = None,
         default_max_tokens: int | None = None,
         units_per_chunk: int | None = None,
         engine_args: dict[str, Any] | None = None,
         replace: bool = False,
     ) -> ModelSettings:
-        """Register a GGUF file, a server that already runs, or the simulated engine; exactly one of the three.
+        """Register a GGUF file, weights that vLLM or SGLang loads, a server that already runs, or the simulated engine;
+        exactly one of them.
 
-        A URL may end in ``/v1``, as clients of OpenAI's API write it. ``default_max_tokens`` None: 1024, or half of a
-        context that is too small for that. Raises RegistryError.
+        ``gpus`` None: one for vLLM and SGLang. ``program``: theirs, where it is not on the search path. A URL may end
+        in ``/v1``, as clients of OpenAI's API write it. ``default_max_tokens`` None: 1024, or half of a context that is
+        too small for that. Raises RegistryError.
         """
-        if (gguf is not None) + (url is not None) + simulated != 1:
-            raise RegistryError(f"model {name!r}: give exactly one of a GGUF file, a URL, or the simulated engine")
+        given = {"llamacpp": gguf, "vllm": vllm, "sglang": sglang, "openai": url, "simulated": simulated or None}
+        engines = [engine for engine, what in given.items() if what is not None]
+        if len(engines) != 1:
+            raise RegistryError(
+                f"model {name!r}: give exactly one of a GGUF file, weights for vLLM or SGLang, a URL, or the simulated "
+                "engine"
+            )
+        (engine,) = engines
+        if engine not in PROGRAMS and (gpus or program is not None):
+            raise RegistryError(f"model {name!r}: GPUs and a program are settings of vLLM and SGLang, not of {engine}")
         model = ModelSettings(
             name=name,
             version=version,
-            engine="llamacpp" if gguf is not None else "openai" if url is not None else "simulated",
+            engine=engine,
             path=None if gguf is None else str(gguf.expanduser().resolve()),
-            url=None if url is None else url.rstrip("/").removesuffix("/v1").rstrip("/"),
+            weights=vllm or sglang,
+            program=program,
+            url=None if url is None else base_url(url),
+            more_urls=tuple(map(base_url, more_urls)),
             api_key_env=api_key_env,
             upstream_model=upstream_model,
             context=context,
             slots=slots,
             threads=threads,
+            gpus=int(engine in PROGRAMS) if gpus is None else gpus,
             default_max_tokens=min(DEFAULT_MAX_TOKENS, context // 2)
             if default_max_tokens is None
             else default_max_tokens,
@@ -176,6 +198,11 @@ class Registry:
             raise RegistryError(f"cannot write {path}: {error.strerror}") from None
 
 
+def base_url(url: str) -> str:
+    """Without the ``/v1`` that clients of OpenAI's API write behind it."""
+    return url.rstrip("/").removesuffix("/v1").rstrip("/")
+
+
 def check_settings(model: ModelSettings) -> None:
     """Refuse settings that no engine could run. Raises RegistryError."""
     for setting, value, most in (
@@ -189,6 +216,8 @@ def check_settings(model: ModelSettings) -> None:
         raise RegistryError(
             f"model {model.name!r}: units_per_chunk is {model.units_per_chunk}; expected 1 to {MOST_UNITS:,}"
         )
+    if not 0 <= model.gpus <= MOST_GPUS:
+        raise RegistryError(f"model {model.name!r}: gpus is {model.gpus}; expected 0 to {MOST_GPUS}")
     if model.context < 2:
         raise RegistryError(f"model {model.name!r}: context is {model.context}; a prompt and an answer need 2 tokens")
     if not 1 <= model.default_max_tokens < model.context:

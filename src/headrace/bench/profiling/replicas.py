@@ -15,6 +15,7 @@ from headrace.bench.errors import BenchError
 from headrace.engines.base import EngineTraits, ModelSettings
 from headrace.engines.catalogue import engine_for
 from headrace.engines.openai import OpenAIEngine
+from headrace.fleet.gpus import visible_gpus
 from headrace.fleet.spawn import start_replica
 
 
@@ -33,10 +34,11 @@ class Replica:
 
 
 def replicas_that_fit(model: ModelSettings) -> int:
-    """As many as there are cores for their threads, but at least one."""
+    """As many as there are cores for their threads and GPUs, but at least one."""
     if model.engine == "openai":
         return 1
-    return max(1, len(os.sched_getaffinity(0)) // model.threads)
+    fit = len(os.sched_getaffinity(0)) // model.threads
+    return max(1, min(fit, len(visible_gpus()) // model.gpus) if model.gpus else fit)
 
 
 def cores_of_replicas(count: int, threads: int, cores: Sequence[int]) -> list[tuple[int, ...]]:
@@ -61,12 +63,19 @@ async def running_replicas(model: ModelSettings, count: int) -> AsyncIterator[li
         yield [Replica(model.url, engine.key(model), engine.traits(model), None, None, None)]
         return
     pins = cores_of_replicas(count, model.threads, sorted(os.sched_getaffinity(0)))
+    gpus = visible_gpus()
+    if count * model.gpus > len(gpus):
+        raise BenchError(f"{count} replicas of {model.name!r} need {count * model.gpus} GPUs; there are {len(gpus)}")
     with tempfile.TemporaryDirectory(prefix="headrace-profile-") as folder:
         async with AsyncExitStack() as stack:
             replicas = []
             for number, cpus in enumerate(pins):
                 own = await start_replica(
-                    model, cpus=cpus, log=Path(folder) / f"replica-{number}.log", cache_prompts=True
+                    model,
+                    cpus=cpus,
+                    gpus=gpus[number * model.gpus : (number + 1) * model.gpus],
+                    log=Path(folder) / f"replica-{number}.log",
+                    cache_prompts=True,
                 )
                 stack.push_async_callback(own.stop)
                 traits = engine.traits(model)

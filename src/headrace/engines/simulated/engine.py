@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from headrace.engines.base import EngineTraits, ModelSettings
+from headrace.engines.base import READY_WITHIN_S, EngineTraits, ModelSettings
 from headrace.engines.simulated.arguments import arguments
 
 
@@ -12,6 +12,7 @@ class SimulatedEngine:
     """Implements ``engines.base.Engine``."""
 
     name = "simulated"
+    ready_within_s = READY_WITHIN_S
 
     def traits(self, model: ModelSettings) -> EngineTraits:
         return EngineTraits()

@@ -1,0 +1,122 @@
+"""Engines that are programs with an HTTP server of their own, such as vLLM and SGLang.
+
+Each is one file that says how its command line is made of a model's settings. ``program_replica`` runs what comes out:
+it is the replica process, the program is its child. None of these programs is a dependency of Headrace.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from headrace.engines.base import Engine, EngineError, ModelSettings, ReplicaSpec
+
+READY_WITHIN_S = 1800.0
+"""For weights of hundreds of GiB that may have to be fetched first, and for the compilation of kernels."""
+
+REPLICA = (sys.executable, "-P", "-m", "headrace.engines.program_replica")
+"""The command of a replica. -P: a file of the working folder must not pass for one of our modules."""
+
+GPUS_VARIABLE = "CUDA_VISIBLE_DEVICES"
+"""Read by CUDA, and by ROCm's builds of these programs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A program to start."""
+
+    argv: tuple[str, ...]
+    """Without secrets: every user of the machine may read it."""
+    environment: Mapping[str, str] = field(repr=False)
+    """What is added to that of the replica process; may hold secrets."""
+
+
+class ProgramEngine(Engine, Protocol):
+    """Besides what every engine says."""
+
+    version_path: str
+    """Of its HTTP server: where it tells its version, as the member ``version`` of an object."""
+
+    def launch(self, spec: ReplicaSpec, port: int, folder: Path) -> Launch:
+        """The program for a replica that listens on this port of 127.0.0.1. ``folder`` is for files of its own, and is
+        readable by nobody else. Raises EngineError."""
+
+
+def find_program(model: ModelSettings, name: str, install: str) -> str:
+    """The path of an engine's program: as the model says, on the search path, or beside this Python.
+
+    ``install``: the line that installs it. Raises EngineError.
+    """
+    if model.program is not None:
+        found = shutil.which(str(Path(model.program).expanduser()))
+        if found is None:
+            raise EngineError(f"{model.program} is not a program that can be run; --program takes the path of {name!r}")
+        return found
+    found = shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
+    if found is None:
+        raise EngineError(
+            f"there is no program {name!r} here; install it with `{install}`, best into a virtual environment of its "
+            f"own, and name that one's with --program /path/to/bin/{name}"
+        )
+    return found
+
+
+def check_weights(model: ModelSettings) -> str:
+    """What the program is to load. Raises EngineError where that cannot be."""
+    if not model.weights:
+        raise EngineError(
+            f"a model of the engine {model.engine} needs weights: a folder on this machine, or a name at a model hub "
+            "such as Qwen/Qwen3-0.6B"
+        )
+    if model.weights.startswith(("/", ".", "~")):
+        path = Path(model.weights).expanduser()
+        if not path.exists():
+            raise EngineError(f"there is no {path}; weights are a folder on this machine, or a name at a model hub")
+        return str(path.resolve())
+    if model.weights.startswith("-"):
+        raise EngineError(f"{model.weights!r} is not the name of weights")
+    return model.weights
+
+
+def extra_flags(model: ModelSettings, ours: Mapping[str, str], *, negatable: bool) -> tuple[str, ...]:
+    """The model's engine arguments as command-line flags: ``{"dtype": "bfloat16"}`` is ``--dtype bfloat16``.
+
+    True is the flag alone, false its negation (``--no-``) where the program has that, a list its items one after
+    another, an object JSON. ``ours``: flags that Headrace sets, with what sets them. Raises EngineError.
+    """
+    flags: list[str] = []
+    for name, value in model.engine_args.items():
+        flag = name.replace("_", "-").strip("-")
+        if flag in ours or flag.removeprefix("no-") in ours:
+            raise EngineError(f"engine argument {name!r}: {ours.get(flag) or ours[flag.removeprefix('no-')]}")
+        if not flag or not flag.replace("-", "").replace(".", "").isalnum():
+            raise EngineError(
+                f"engine argument {name!r} is not the name of a flag, such as dtype or max-num-batched-tokens"
+            )
+        flags += _flag(flag, value, negatable=negatable)
+    return tuple(flags)
+
+
+def _flag(flag: str, value: Any, *, negatable: bool) -> Sequence[str]:
+    match value:
+        case True:
+            return (f"--{flag}",)
+        case False if negatable:
+            return (f"--no-{flag}",)
+        case False:
+            return ()
+        case str() | int() | float():
+            return (f"--{flag}", str(value))
+        case [*items] if items and all(isinstance(item, str | int | float) for item in items):
+            return (f"--{flag}", *map(str, items))
+        case dict():
+            return (f"--{flag}", json.dumps(value))
+    raise EngineError(
+        f"engine argument {flag!r} is {json.dumps(value)}; expected text, a number, true, false, a list of such, or an "
+        "object"
+    )
