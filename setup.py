@@ -11,8 +11,8 @@ from setuptools import setup
 
 COMPILED = {
     "policy": (
-        "affinity counters deadlines endpoint health limiter places prediction queueing refusal request routing terms "
-        "traffic virtual_counters waiting work"
+        "affinity counters deadlines endpoint health limiter places prediction queueing rate_limits refusal request "
+        "routing terms traffic virtual_counters waiting work"
     ),
     "wire": (
         "chunked chunked_body client client_connection errors event_relay exchange limits message request_parser "

@@ -11,9 +11,11 @@ from headrace.gateway.entity import LiveEntity
 from headrace.gateway.meter import Meter
 from headrace.gateway.outbox import Outbox
 from headrace.gateway.prompt import Limits
+from headrace.gateway.rate_limits import closed, refusal
 from headrace.journal.records import Progress, Rejected, Reserved, Settled
 from headrace.journal.writer import JournalError
 from headrace.policy.endpoint import Ask, Dispatch, Outcome, Refuse
+from headrace.policy.rate_limits import Charge, RateLimits
 
 STREAM_S = 0.2
 """How often a stream's progress reaches the limiter."""
@@ -29,6 +31,7 @@ class Account:
 
     __slots__ = (
         "_call",
+        "_charge",
         "_exact",
         "_in_flight",
         "_line",
@@ -54,6 +57,8 @@ class Account:
         self._line = line
         self._outbox = outbox
         self._call = call
+        self._charge: Charge | None = None
+        """What the rate limits of its endpoint let it through with, where it has any."""
         self._sequence = 0
         self._streamed_at = self._progressed_at = arrived
         self._queue_s = 0.0
@@ -121,6 +126,19 @@ class Account:
             prefix=call.prefix,
             weight=key.weight,
         )
+
+    def charge(self, limits: RateLimits) -> Refuse | None:
+        """Ask the rate limits of its endpoint; what it is answered where one is used up. Raises ApiError 403 where one
+        is 0."""
+        ask, key, name = self.ask(), self._call.key, self._call.endpoint.view.name
+        tokens = ask.input_tokens + min(ask.predicted_output, ask.max_output)
+        found = limits.admit(monotonic(), key.principal_kind, key.principal, tokens)
+        if isinstance(found, Charge):
+            self._charge = found
+            return None
+        if found.limit == 0:
+            raise closed(found, name)
+        return refusal(found, ask, self.entity.core.rate_limited(ask), name)
 
     def reserve(self, dispatch: Dispatch) -> None:
         """The request goes to a replica. Raises JournalError: then it must not, and it has lost its slot."""
@@ -203,10 +221,14 @@ class Account:
         entity = self.entity
         entity.statuses[status] = entity.statuses.get(status, 0) + 1
         if not self._reserved:
+            if self._charge is not None:
+                self._charge.settle(now, 0)
             line.outcome = line.outcome or code
             return
         meter = self.meter
         new, cached, out = self._used(outcome)
+        if self._charge is not None:
+            self._charge.settle(now, new + cached + out)
         self._work = work = self._release(new, cached, out, outcome)
         self._exact = exact = meter.exact or not (new or cached or out)
         if meter.exact:

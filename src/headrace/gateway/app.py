@@ -14,6 +14,7 @@ import msgspec
 from headrace.gateway.access import AccessLog
 from headrace.gateway.access_line import AccessLine
 from headrace.gateway.account import CLIENT_CLOSED, STREAM_S, Account
+from headrace.gateway.auth import not_permitted
 from headrace.gateway.body import Shape
 from headrace.gateway.call import Route, understand
 from headrace.gateway.cors import Cors
@@ -189,12 +190,15 @@ class App:
         line.key = key.id
         if exchange.request.method not in ("GET", "HEAD"):
             raise ApiError(405, f"{line.path} takes GET, not {line.method}", allow="GET")
-        names = sorted(self._live.endpoints)
+        endpoints = self._live.endpoints
+        names = sorted(name for name, endpoint in endpoints.items() if endpoint.may_query(key))
         answer: dict[str, Any] = {"object": "list", "data": [_model(name) for name in names]}
         if name is not None:
             name = unquote(name)
-            if name not in names:
+            if name not in endpoints:
                 raise ApiError(404, f"no endpoint is named {name!r}", code="model_not_found", param="model")
+            if name not in names:
+                raise not_permitted(key, name)
             answer = _model(name)
         line.status = 200
         exchange.respond(200, [(b"x-request-id", line.id.encode()), JSON], msgspec.json.encode(answer))

@@ -1,9 +1,10 @@
-"""Who is asking: keys by their digest, as the last snapshot has them."""
+"""Who is asking: keys and access tokens by their digest, as the last snapshot has them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from hashlib import sha256
+from time import time
 
 from headrace.gateway.errors import ApiError
 from headrace.gateway.snapshot import KeyView
@@ -18,7 +19,7 @@ CUT_OFF_GRACE_S = 3600.0
 
 
 class Keys:
-    """The keys of one snapshot."""
+    """Keys and access tokens of one snapshot."""
 
     def __init__(self, keys: Iterable[KeyView] = ()) -> None:
         self._by_digest = {key.digest: key for key in keys}
@@ -32,6 +33,8 @@ class Keys:
         known = self._by_digest.get(sha256(key).hexdigest())
         if known is None:
             raise ApiError(401, "this key is not known here, or it has been revoked")
+        if known.expires_ms is not None and known.expires_ms <= time() * 1000:
+            raise ApiError(401, "this token has expired; ask for another at /oidc/v1/token", code="token_expired")
         if known.role not in ROLES_THAT_QUERY:
             raise ApiError(403, f"a key with the role {known.role!r} may not query endpoints")
         return known
@@ -52,4 +55,15 @@ def band_of(service_tier: str | None, key: KeyView) -> Band:
         f"this key may not use the service tier {service_tier!r}; it may use: {', '.join(key.tiers) or 'none'}",
         code="service_tier_not_allowed",
         param="service_tier",
+    )
+
+
+def not_permitted(key: KeyView, endpoint: str) -> ApiError:
+    """For a caller to whom the endpoint's permissions do not give enough, be it that it may view it or not even that:
+    as Databricks does, which hides no names."""
+    kind = key.principal_kind.replace("_", " ")
+    return ApiError(
+        403,
+        f"{kind} {key.principal!r} may not query endpoint {endpoint!r}: that needs the permission CAN_QUERY on it",
+        param="model",
     )

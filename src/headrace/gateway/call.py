@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from msgspec import UNSET, Raw, UnsetType
 
-from headrace.gateway.auth import band_of
+from headrace.gateway.auth import band_of, not_permitted
 from headrace.gateway.body import Body, Shape
 from headrace.gateway.endpoint import LiveEndpoint
 from headrace.gateway.entity import LiveEntity
@@ -110,6 +110,8 @@ def understand(request: Request, route: Route, key: KeyView, endpoints: Mapping[
     endpoint = endpoints.get(name)
     if endpoint is None:
         raise ApiError(404, f"no endpoint is named {name!r}", code="model_not_found", param="model")
+    if endpoint.queriers is not None and not endpoint.may_query(key):
+        raise not_permitted(key, name)
     shape = route.shape or shape_of(body)
     try:
         prompt = measure(body, shape)

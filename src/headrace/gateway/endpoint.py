@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from time import monotonic
 
 from headrace.gateway.entity import LiveEntity
-from headrace.gateway.snapshot import EndpointView, ReplicaView
+from headrace.gateway.rate_limits import limits_of
+from headrace.gateway.snapshot import EndpointView, KeyView, ReplicaView
+from headrace.policy.rate_limits import RateLimits
 from headrace.policy.traffic import TrafficSplit
 
 ReplicasOf = Mapping[str, Sequence[ReplicaView]]
@@ -20,6 +23,9 @@ class LiveEndpoint:
         self.view = view
         self.entities: list[LiveEntity] = []
         self.removed = False
+        self.queriers: frozenset[str] | None = None
+        """Who may query it, as in the snapshot; None: every key."""
+        self.rate_limits: RateLimits | None = None
         self._split = TrafficSplit([entity.traffic for entity in view.entities])
         self._follow(view, replicas)
 
@@ -38,6 +44,8 @@ class LiveEndpoint:
         return self.entities
 
     def _follow(self, view: EndpointView, replicas: ReplicasOf) -> list[LiveEntity]:
+        self.queriers = None if view.queriers is None else frozenset(view.queriers)
+        self._set_rate_limits(view)
         self.view = view
         before = {entity.view.id: entity for entity in self.entities}
         self.entities = []
@@ -52,6 +60,19 @@ class LiveEndpoint:
         for entity in before.values():
             entity.remove()
         return list(before.values())
+
+    def _set_rate_limits(self, view: EndpointView) -> None:
+        if not view.rate_limits:
+            self.rate_limits = None
+        elif self.rate_limits is None:
+            self.rate_limits = RateLimits(limits_of(view.rate_limits))
+        elif view.rate_limits != self.view.rate_limits:
+            self.rate_limits.configure(monotonic(), limits_of(view.rate_limits))
+
+    def may_query(self, key: KeyView) -> bool:
+        """By the endpoint's permissions."""
+        queriers = self.queriers
+        return queriers is None or key.role == "admin" or f"{key.principal_kind}:{key.principal}" in queriers
 
     @property
     def has_replica(self) -> bool:

@@ -30,6 +30,7 @@ from headrace.gateway.replica import Replica
 from headrace.gateway.upstream_body import upstream_body
 from headrace.journal.writer import JournalError
 from headrace.policy.endpoint import Dispatch, Outcome, Refuse
+from headrace.policy.rate_limits import RateLimits
 from headrace.wire.client import ConnectFailed, Transfer, WireError
 from headrace.wire.event_relay import EventRelay
 from headrace.wire.exchange import Exchange
@@ -158,7 +159,10 @@ class Flight:
     def begin(self) -> None:
         """Answer the exchange, now or by and by."""
         try:
-            self._enter(self._call.endpoint.route(), first=True)
+            endpoint = self._call.endpoint
+            entity = endpoint.route()
+            if endpoint.rate_limits is None or self._within(endpoint.rate_limits, entity):
+                self._enter(entity, first=True)
         except ApiError as error:  # as if it had not been understood
             self._fail(error, "refused")
         except Exception:
@@ -187,6 +191,19 @@ class Flight:
             self._crash()
 
     # Until it is sent.
+
+    def _within(self, limits: RateLimits, entity: LiveEntity) -> bool:
+        """Whether the rate limits of the endpoint let it go on; where not, it has been answered, and no other entity is
+        tried. Raises ApiError 400 and 403."""
+        account = self._account
+        account.enter(entity)
+        refused = account.charge(limits)
+        if refused is None:
+            return True
+        account.refuse(refused)
+        error = ApiError(429, refused.message, code=refused.reason, retry_after_s=refused.retry_after_s)
+        self._fail(error, "engine_failed", final=True)
+        return False
 
     def _enter(self, entity: LiveEntity, *, first: bool = False) -> None:
         """Ask to be admitted by this entity, or where it has no room at once by one that it spills to.

@@ -3,6 +3,7 @@
 What counts as offered work: every request once, at its arrival, by its estimate, whether it is served, refused or
 leaves; its settlement corrects the counter by (exact - estimate), so the counter can also go down, by a correction.
 A request that never ran keeps its estimate: it was demand. A retry that the client marks as such is not demand again.
+What a rate limit of the endpoint holds back is counted as rejected and as nothing else: no chunk would have served it.
 """
 
 from __future__ import annotations

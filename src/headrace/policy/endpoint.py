@@ -123,6 +123,12 @@ class EndpointCore:
         queue.push(request)
         return None
 
+    def rate_limited(self, ask: Ask) -> float:
+        """A rate limit refuses the request before it asks for anything here: rejected, and no demand. Returns its
+        estimated work."""
+        self._counters.rejected += 1
+        return self._estimate(ask)
+
     def stream(self, now: float, rid: str, input_tokens: int | None, output_tokens: int) -> bool:
         """A stream has come this far (``output_tokens`` since its beginning). Charges what outruns its reservation.
 

@@ -12,7 +12,7 @@ BURST_SECONDS = 5.0
 """Seconds of the rate that may be admitted at once: requests come in clumps; a second would refuse what a range can
 do, a minute would let a neighbour wait that long."""
 
-Reason = Literal["queue_full", "rate", "reject", "deadline", "no_replica", "cold_start"]
+Reason = Literal["queue_full", "rate", "reject", "deadline", "no_replica", "cold_start", "rate_limit"]
 Outcome = Literal["ok", "client_gone", "engine_failed", "engine_error", "timeout", "refused"]
 """How a dispatched request ended. ``refused``: by the engine for a fault of the request (400), or it was never sent."""
 
