@@ -55,7 +55,7 @@ class Gateway:
         self._outbox = Outbox(writer, serve_unmetered=config.serve_unmetered)
         self._link = Link(config.link_socket, config.gateway_id, self._outbox)
         self._live = Live(self._link.nudge)
-        self._proxy = Proxy(config.controller_socket)
+        self._proxy = Proxy(config.controller_socket, tls=self._tls is not None)
         limits = TimeLimits(
             total_s=config.limits.total_timeout_s,
             first_byte_floor_s=config.first_byte_floor_s,

@@ -15,8 +15,11 @@ BODILESS = (204, 304)
 class Proxy:
     """To one origin."""
 
-    def __init__(self, controller_socket: str) -> None:
+    def __init__(self, controller_socket: str, *, tls: bool = False) -> None:
+        """``tls``: clients come by it, so URLs of this host that the controller makes begin with https. (Without it a
+        proxy in front may have said so.)"""
         self._client = Client(f"unix:{controller_socket}")
+        self._forwarded = [(b"x-forwarded-proto", b"https")] if tls else []
 
     async def handle(self, exchange: Exchange, rid: str) -> int:
         """Answer the exchange; returns the status. Raises ApiError 502 or 503, and ClientGone."""
@@ -25,6 +28,8 @@ class Proxy:
         assert task is not None
         exchange.on_client_gone(task.cancel)
         headers = _end_to_end(request.headers, rid)
+        if self._forwarded:
+            headers = [header for header in headers if header[0] != b"x-forwarded-proto"] + self._forwarded
         try:
             response = await self._client.request(request.method, request.target, headers, request.body)
             async with response:
