@@ -84,7 +84,7 @@ def delete(
     data_dir: DataDirOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Delete a service principal with its tokens, keys and permissions. Done when every connected gateway refuses it."""
+    """Delete a service principal with its tokens, keys and permissions. Done when every gateway refuses it."""
     answer = connect(url, api_key, data_dir).delete(f"{API}/{path_part(client_id)}")
     if json_output:
         print_json(answer)

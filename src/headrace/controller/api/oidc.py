@@ -76,9 +76,7 @@ async def body_of(request: Request) -> bytes:
         }
     },
 )
-async def token(
-    request: Request, body: Annotated[bytes, Depends(body_of)], controller: ControllerOf
-) -> JSONResponse:
+async def token(request: Request, body: Annotated[bytes, Depends(body_of)], controller: ControllerOf) -> JSONResponse:
     """An access token of a service principal, for an hour. It works when this answers, at every connected gateway."""
     try:
         form = _form(body)
