@@ -173,7 +173,7 @@ def test_an_endpoint_of_several_entities_is_not_updated_by_the_words_for_one(tmp
 
 
 def test_options_of_an_endpoint_and_a_key_are_sent_as_they_were_said(tmp_path: Path) -> None:
-    info = {"optimizable": True, "throughput_chunk_size": 100}
+    info = {"optimizable": True, "headrace": {"chunk": 100}}
     path = "/api/2.0/serving-endpoints/get-model-optimization-info"
     with ToyApi({f"{path}/m/1": [info]}) as api:
         words = ("--entity", "a=m,traffic=100", "--entity", "b=m", "--overload", "spill", "--fallback")

@@ -19,7 +19,7 @@ CHUNKS = {("llama", "1"): 100, ("llama", "2"): 120, ("smol", "1"): 10}
 
 def config(*texts: str, before: tuple[dict[str, Any], ...] = ()) -> Any:
     answers = {
-        f"{API}/get-model-optimization-info/{model}/{version}": [{"optimizable": True, "throughput_chunk_size": size}]
+        f"{API}/get-model-optimization-info/{model}/{version}": [{"optimizable": True, "headrace": {"chunk": size}}]
         for (model, version), size in CHUNKS.items()
     }
     with ToyApi(answers) as api:

@@ -68,9 +68,16 @@ def body(name: str = "a", **changes: Any) -> dict[str, Any]:
         ({"min_provisioned_throughput": 0}, "min_provisioned_throughput", "scale_to_zero_enabled: true"),
         ({"max_provisioned_throughput": 5000}, "max_provisioned_throughput", "holds 4 replicas of 'toy': at most 4000"),
         ({"external_model": {"provider": "x"}}, None, "external_model is not supported"),
+        ({"external_model": {"provider": "x"}, "entity_name": ...}, None, "external_model is not supported"),
         ({"burst_scaling_enabled": True}, None, "burst_scaling_enabled is not supported"),
-        ({"workload_size": "Small"}, None, "workload_size is not supported"),
-        ({"provisioned_model_units": 50}, None, "provisioned_model_units is not supported"),
+        ({"workload_size": "Small", "max_provisioned_throughput": ...}, None, "workload_size is not supported"),
+        ({"workload_type": "GPU_SMALL"}, None, "workload_type is not supported"),
+        ({"min_provisioned_concurrency": 4}, None, "min_provisioned_concurrency is not supported"),
+        ({"instance_profile_arn": "arn"}, None, "replicas run as the server does"),
+        ({"environment_vars": {"A": "b"}}, None, "environment_vars is not supported"),
+        ({"provisioned_model_units": 50}, None, "call POST /api/2.0/serving-endpoints/pt"),
+        ({"max_provisioned_throughput": 10**400}, None, "max_provisioned_throughput"),
+        ({"max_provisioned_throughput": str(CHUNK)}, None, "valid integer"),
     ],
 )
 async def test_a_range_that_cannot_be_sold_is_refused_with_what_can(
@@ -92,11 +99,13 @@ async def test_a_range_that_cannot_be_sold_is_refused_with_what_can(
         ({"name": "x" * 64}, "not a name for an endpoint"),
         ({"name": "chat"}, "reserved word"),
         ({"name": "get-model-optimization-info"}, "reserved word"),
+        ({"config": {"served_entities": [entity(name="a/b")]}}, "'a/b' is not a name for a served entity"),
         ({"config": {"served_entities": []}}, "0 served entities; an endpoint has 1 to 15"),
         ({"config": {"name": "b", "served_entities": [entity()]}}, "the config is for 'b'"),
         ({"config": {"served_entities": [entity()], "auto_capture_config": {"enabled": True}}}, "auto_capture_config"),
         ({"ai_gateway": {"guardrails": {"input": {"safety": True}}}}, "ai_gateway.guardrails is not supported"),
-        ({"rate_limits": [{"calls": 5, "renewal_period": "minute"}]}, "rate_limits is not supported"),
+        ({"telemetry_config": {"features": ["LOGS"]}}, "telemetry_config is not supported"),
+        ({"email_notifications": {"on_update_failure": ["x"]}}, "Headrace sends no mail"),
         ({"route_optimized": True}, "route_optimized is not supported"),
         ({"budget_policy_id": "p"}, "budget_policy_id is not supported"),
         ({"headrace": {"overload": "shed"}}, "headrace.overload"),
@@ -225,14 +234,36 @@ async def test_tags_are_added_and_deleted(http: Http) -> None:
     assert (status, answer) == (200, {"tags": [{"key": "team", "value": "b"}]})
 
 
-@pytest.mark.parametrize("path", [BASE, "/api/headrace/v1/status", "/api/headrace/v1/keys", "/api/headrace/v1/usage"])
-async def test_every_path_asks_for_an_admin_key(http: Http, path: str) -> None:
+@pytest.mark.parametrize("path", ["/api/headrace/v1/status", "/api/headrace/v1/keys", "/api/headrace/v1/usage"])
+async def test_every_path_of_the_whole_server_asks_for_an_admin_key(http: Http, path: str) -> None:
     assert (await http.get(path, key=""))[0] == 401
     assert (await http.get(path, key="hr-00000000.wrong"))[0] == 401
     _, query = http.world.controller.keys.create(role="query", tiers=ALL_TIERS, name="", now_ms=1)
     status, answer = await http.get(path, key=query)
     assert (status, answer["error_code"]) == (403, "PERMISSION_DENIED")
     assert query not in json.dumps(answer)
+
+
+async def test_a_create_asks_for_an_admin_key(http: Http) -> None:
+    assert (await http.call("POST", BASE, body(), key=""))[0] == 401
+    _, query = http.world.controller.keys.create(role="query", tiers=ALL_TIERS, name="", now_ms=1)
+    status, answer = await http.call("POST", BASE, body(), key=query)
+    assert (status, answer["error_code"]) == (403, "PERMISSION_DENIED")
+
+
+async def test_what_a_caller_may_do_is_told_with_the_endpoint(http: Http) -> None:
+    made = (await http.post(BASE, body()))[1]
+    assert (made["permission_level"], made["creator_kind"]) == ("CAN_MANAGE", "User")
+    assert made["creator"] == made["creator_display_name"] == http.world.controller.keys.find(http.key).principal
+    _, query = http.world.controller.keys.create(role="query", tiers=ALL_TIERS, name="", now_ms=1)
+    (seen,) = (await http.get(BASE, key=query))[1]["endpoints"]
+    assert seen["permission_level"] == "CAN_QUERY"
+
+
+async def test_the_price_of_a_range_is_told_with_each_entity(http: Http) -> None:
+    pending = (await http.post(BASE, body()))[1]["pending_config"]
+    for twin in (*pending["served_entities"], *pending["served_models"]):
+        assert (twin["min_dbus"], twin["max_dbus"]) == (3.6, 7.2)
 
 
 async def test_the_host_metadata_needs_no_key(http: Http) -> None:
@@ -275,9 +306,28 @@ async def test_what_is_not_there_is_answered_in_the_same_form(http: Http) -> Non
     assert (await http.get(f"{BASE}/nobody"))[1]["message"] == "no endpoint 'nobody'; there are: none"
 
 
-async def test_a_body_that_is_not_json_is_said_to_be(http: Http) -> None:
-    status, answer = await http.call("POST", BASE, raw=b'{"name": ')
-    assert (status, answer["error_code"]) == (400, "MALFORMED_REQUEST")
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [(b'{"name": ', "not JSON"), (b"[]", "no JSON object"), (b'"a"', "no JSON object"), (b"\xff", "body")],
+)
+async def test_a_body_that_is_no_json_object_is_said_to_be(http: Http, raw: bytes, said: str) -> None:
+    status, answer = await http.call("POST", BASE, raw=raw)
+    assert status == 400
+    assert said in answer["message"]
+
+
+@pytest.mark.parametrize("field", ["name", "description", "half \ud800 a name"])
+async def test_text_that_cannot_be_stored_or_sent_is_refused(http: Http, field: str) -> None:
+    """Halves of characters and zero characters, which JSON can carry."""
+    for text in ("\ud800", "a\x00b"):
+        status, answer = await http.post(BASE, body() | {field: text})
+        assert (status, answer["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
+
+
+async def test_a_method_that_a_path_does_not_have_is_answered_with_those_it_has(http: Http) -> None:
+    answer = await http.client.put(http.url + BASE, headers={"Authorization": f"Bearer {http.key}"})
+    assert answer.status_code == 405
+    assert "POST" in answer.headers["allow"] or "GET" in answer.headers["allow"]
 
 
 async def test_the_status_tells_what_is_wrong(http: Http) -> None:

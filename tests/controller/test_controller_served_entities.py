@@ -193,7 +193,7 @@ async def test_fallback_is_asked_for_in_either_place_and_echoed_in_both(
     made = {"name": "a", "config": config(*BOTH, traffic=routes(big=100))} | asked
     status, answer = await http.post(BASE, made)
     assert status == 200
-    assert answer["ai_gateway"] == {"fallback_config": {"enabled": fallback}}
+    assert answer["ai_gateway"]["fallback_config"] == {"enabled": fallback}
     assert answer["headrace"]["fallback"] is fallback
     await http.world.step()
     assert http.world.snapshot.endpoints[0].fallback is fallback

@@ -61,8 +61,8 @@ def entity_names(
         if entity.name is not None and not ENTITY_NAME.fullmatch(entity.name):
             raise Refusal(
                 "INVALID_PARAMETER_VALUE",
-                f"{entity.name[:80]!r} is not a name for a served entity; expected 1 to 255 letters, digits, '-', '_' or "
-                "'.', not starting with one of the last three",
+                f"{entity.name[:80]!r} is not a name for a served entity; expected 1 to 255 letters, digits, '-', '_' "
+                "or '.', not starting with one of the last three",
                 param="served_entities",
             )
     given = {entity.name for entity in asked}

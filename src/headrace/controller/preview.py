@@ -118,9 +118,9 @@ def _entity(entity: Entity, old: Sequence[Entity], running: int, others: int, ro
     else:
         roll_out = "replaces"
         says = (
-            f"replaces the {counted(others, 'replica')} of the old config chunk by chunk: there is room for {room} of the "
-            f"{counted(starts, 'chunk')} of its minimum beside them, so the old ones drain one at a time, and requests that "
-            "find no slot meanwhile are held"
+            f"replaces the {counted(others, 'replica')} of the old config chunk by chunk: there is room for {room} of "
+            f"the {counted(starts, 'chunk')} of its minimum beside them, so the old ones drain one at a time, and "
+            "requests that find no slot meanwhile are held"
         )
     if starts > room and roll_out in ("restarts_nothing", "brings_up"):
         says += ", for which others give up what they have above their minimum"
@@ -128,7 +128,9 @@ def _entity(entity: Entity, old: Sequence[Entity], running: int, others: int, ro
     if roll_out == "replaces":
         pending = max(0, pending - others)
     if pending:
-        says += f"; {counted(pending, 'chunk')} of its maximum find no room as things are, and stay pending until they do"
+        says += (
+            f"; {counted(pending, 'chunk')} of its maximum find no room as things are, and stay pending until they do"
+        )
     if now is not None and now.model.name == entity.model.name and now.chunk != entity.chunk:
         says += f"; its chunk becomes {entity.chunk} reference tokens/s instead of {now.chunk}, by a newer profile"
     return EntityPreview(entity=entity, roll_out=roll_out, kept=kept, starts=starts, pending=pending, says=says)

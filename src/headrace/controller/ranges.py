@@ -1,4 +1,4 @@
-"""From a size that was asked for, in tokens/s or in model units, to whole chunks, or a refusal that names valid sizes."""
+"""From a size that was asked for, in tokens/s or in model units, to whole chunks, or to a refusal that names sizes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from headrace.controller.asked import AskedEntity
 from headrace.controller.endpoint import Endpoint
 from headrace.controller.refusal import Refusal
 from headrace.controller.units import units_per_chunk
-from headrace.controller.words import counted, profiled
+from headrace.controller.words import profiled
 from headrace.engines.base import ModelSettings
 from headrace.profiles.chunk import nearest_chunks
 from headrace.profiles.profile import Profile

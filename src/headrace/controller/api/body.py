@@ -58,7 +58,7 @@ def _tell_of_leniency(schema: dict[str, Any]) -> None:
     """The schema is to say what is taken: null for what may be left out, and unknown fields that ask for nothing."""
     schema["additionalProperties"] = NOTHING
     for name, field in schema.get("properties", {}).items():
-        if name not in schema.get("required", ()):
+        if name not in schema.get("required", ()) and {"type": "null"} not in field.get("anyOf", ()):
             description = {key: field.pop(key) for key in ("title", "description", "default") if key in field}
             schema["properties"][name] = {"anyOf": [field, {"type": "null"}], **description}
 

@@ -97,9 +97,7 @@ def _create(
     return dry_run(controller, None, endpoint) if dry else detailed(controller, key, endpoint)
 
 
-def _update(
-    controller: Controller, key: Key, name: str, asked: AskedConfig, *, in_units: bool, dry: bool
-) -> Answer:
+def _update(controller: Controller, key: Key, name: str, asked: AskedConfig, *, in_units: bool, dry: bool) -> Answer:
     before = controller.endpoints.get(name)
     check_unit(before, in_units=in_units)
     if dry:

@@ -21,7 +21,7 @@ from headrace.controller.endpoint import Options
 class _Create(Body):
     name: str = Field(description="1 to 63 letters, digits, '-' or '_'; none of the words that stand in paths.")
     description: Text = ""
-    tags: list[Tag] = []
+    tags: list[Tag] = Field(default=[])
     ai_gateway: AiGatewayInput = AiGatewayInput()
     headrace: HeadraceInput = HeadraceInput()
 

@@ -98,7 +98,7 @@ class Route(Body):
 class TrafficConfig(Body):
     """Required with several served entities; with one, all goes there."""
 
-    routes: list[Route] = []
+    routes: list[Route] = Field(default=[])
 
     def asked(self) -> tuple[AskedRoute, ...]:
         return tuple(route.asked() for route in self.routes)
@@ -108,7 +108,7 @@ class CoreConfigInput(Body):
     """What an endpoint is to serve, in full."""
 
     name: str | None = Field(default=None, description="Of the endpoint, as some clients repeat it here.")
-    served_entities: list[ServedEntityInput] = []
+    served_entities: list[ServedEntityInput] = Field(default=[])
     served_models: list[ServedModelInput] = Field(default=[], description="The legacy name of served_entities.")
     traffic_config: TrafficConfig = TrafficConfig()
 
@@ -131,7 +131,7 @@ class CoreConfigInput(Body):
 class PtCoreConfigInput(Body):
     """The same in model units."""
 
-    served_entities: list[PtServedModel] = []
+    served_entities: list[PtServedModel] = Field(default=[])
     traffic_config: TrafficConfig = TrafficConfig()
 
     def asked(self) -> AskedConfig:

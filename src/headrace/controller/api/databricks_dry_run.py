@@ -128,4 +128,5 @@ def _price(costs: CostsOutput) -> str:
     if costs.before is None or costs.difference is None:
         return said
     before = f"{costs.before.at_min} to {costs.before.at_max}"
-    return f"{said}, instead of {before}: {costs.difference.at_min} at the minimum, {costs.difference.at_max} at the maximum"
+    more = costs.difference
+    return f"{said}, instead of {before}: {more.at_min} at the minimum, {more.at_max} at the maximum"

@@ -45,8 +45,9 @@ async def patch_notifications(
 
 
 @router.patch(BASE + "/{name}/telemetry-config")
-async def patch_telemetry_config(name: str, body: NothingAsked, key: Manager, controller: ControllerOf) -> replies.Empty:
+async def patch_telemetry_config(
+    name: str, body: NothingAsked, key: Manager, controller: ControllerOf
+) -> replies.Empty:
     """Headrace writes no telemetry tables: 400 for a body that asks for some."""
     controller.endpoints.get(name)
     return replies.Empty()
-

@@ -135,8 +135,8 @@ class Tag(Body):
 
 
 class PatchTags(Body):
-    add_tags: list[Tag] = []
-    delete_tags: list[str] = []
+    add_tags: list[Tag] = Field(default=[])
+    delete_tags: list[str] = Field(default=[])
 
 
 class NothingAsked(Body):

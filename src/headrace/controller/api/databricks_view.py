@@ -49,7 +49,7 @@ def detailed(controller: Controller, key: Key, endpoint: Endpoint) -> replies.Se
         description=endpoint.description,
         tags=tags(endpoint).tags,
         task="llm/v1/chat",
-        permission_level=level.name,
+        permission_level=msgspec.convert(level.name, replies.PermissionLevel),
         route_optimized=False,
         ai_gateway=ai_gateway(endpoint.options),
         state=_state(endpoint, now),

@@ -6,8 +6,10 @@ from typing import Any
 
 from headrace.controller.api.errors import ErrorBody
 from headrace.controller.endpoint import Endpoint
-from headrace.gateway.request import LONGEST_ID, SERVICE_TIERS
+from headrace.controller.keys import ALL_TIERS
 
+LONGEST_ID = 256
+"""Characters of what the gateway keeps of a request for its ledger."""
 STATUSES = {
     "400": "what can never be served, such as more tokens than the context holds; the message says what can",
     "401": "no key, or one that is unknown or revoked",
@@ -85,7 +87,7 @@ def _schemas(endpoint: Endpoint) -> dict[str, Any]:
         },
         "n": one,
         "best_of": one,
-        "service_tier": {"enum": [*SERVICE_TIERS, None]},
+        "service_tier": {"enum": ["auto", *ALL_TIERS, None]},
         "user": identity,
         "client_request_id": identity,
         "usage_context": {"type": ["object", "null"], "additionalProperties": {"type": "string"}},

@@ -40,16 +40,16 @@ class ErrorBody(BaseModel):
     details: list[dict[str, Any]] = []
 
 
+MEANINGS: dict[int | str, str] = {
+    400: "What was asked for cannot be done; the message says what can",
+    401: "No key, or one that does not hold",
+    403: "A key that may not do this",
+    404: "No such thing",
+    409: "It is there already, or is being changed",
+    "4XX": "Whatever else is wrong with a call",
+}
 RESPONSES: dict[int | str, dict[str, Any]] = {
-    code: {"model": ErrorBody, "description": said}
-    for code, said in {
-        400: "What was asked for cannot be done; the message says what can",
-        401: "No key, or one that does not hold",
-        403: "A key that may not do this",
-        404: "No such thing",
-        409: "It is there already, or is being changed",
-        "4XX": "Whatever else is wrong with a call",
-    }.items()
+    code: {"model": ErrorBody, "description": meaning} for code, meaning in MEANINGS.items()
 }
 """Of every path. With ``4XX`` the framework does not claim answers of its own, which it never gives."""
 

@@ -1,0 +1,72 @@
+"""The OpenAPI document of the REST API: every path says what it takes, answers and refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from controller_world import World
+
+from headrace.controller.api.app import create_app
+
+DATABRICKS = "/api/2.0/serving-endpoints"
+
+
+@pytest.fixture(scope="module")
+def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return create_app(World(tmp_path_factory.mktemp("document")).controller).openapi()
+
+
+def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """By method and path."""
+    return {
+        f"{method.upper()} {path}": operation
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    }
+
+
+def test_every_databricks_path_is_there(document: dict[str, Any]) -> None:
+    promised = {
+        f"POST {DATABRICKS}",
+        f"GET {DATABRICKS}",
+        f"GET {DATABRICKS}/{{name}}",
+        f"DELETE {DATABRICKS}/{{name}}",
+        f"PUT {DATABRICKS}/{{name}}/config",
+        f"POST {DATABRICKS}/pt",
+        f"PUT {DATABRICKS}/pt/{{name}}/config",
+        f"PATCH {DATABRICKS}/{{name}}/tags",
+        f"PATCH {DATABRICKS}/{{name}}/notifications",
+        f"PATCH {DATABRICKS}/{{name}}/telemetry-config",
+        f"PUT {DATABRICKS}/{{name}}/rate-limits",
+        f"PUT {DATABRICKS}/{{name}}/ai-gateway",
+        f"GET {DATABRICKS}/{{name}}/openapi",
+        f"GET {DATABRICKS}/{{name}}/served-models/{{served_model_name}}/logs",
+        f"GET {DATABRICKS}/{{name}}/served-models/{{served_model_name}}/build-logs",
+        f"GET {DATABRICKS}/get-model-optimization-info/{{full_name}}/{{version}}",
+    }
+    assert promised <= operations(document).keys()
+
+
+def test_every_operation_says_what_it_does_and_in_which_form_it_refuses(document: dict[str, Any]) -> None:
+    for name, operation in operations(document).items():
+        assert operation.get("description"), name
+        refusals = {code: told for code, told in operation["responses"].items() if code.startswith("4")}
+        assert {"400", "401", "403", "404", "409", "4XX"} <= refusals.keys(), name
+        assert "422" not in refusals, f"{name} claims an answer that is never given"
+
+
+def test_the_databricks_answers_have_schemas(document: dict[str, Any]) -> None:
+    for name, operation in operations(document).items():
+        if DATABRICKS in name and not name.endswith(("/metrics", "/openapi")):
+            schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
+            assert "$ref" in schema or "anyOf" in schema, name
+
+
+def test_the_schemas_tell_of_what_is_taken_from_lenient_clients(document: dict[str, Any]) -> None:
+    entity = document["components"]["schemas"]["ServedEntityInput"]
+    version = entity["properties"]["entity_version"]["anyOf"]
+    assert version == [{"type": "string"}, {"type": "integer"}, {"type": "null"}]
+    assert {"type": "null"} in entity["properties"]["scale_to_zero_enabled"]["anyOf"]
+    assert {"enum": [None, False, 0, "", "NONE"]} in entity["additionalProperties"]["anyOf"]
+    assert "anyOf" not in entity["properties"]["max_provisioned_throughput"], "that one is required"

@@ -1,0 +1,123 @@
+"""What a change would do and cost, before it is made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from controller_world import World, config, entity
+
+from headrace.controller.asked import AskedConfig
+from headrace.controller.endpoint import Endpoint, Options
+from headrace.controller.preview import Cost, Preview, preview
+
+HOUR_MICRO = 3_600_000
+"""Price of a chunk for an hour."""
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    world = World(tmp_path, places=4)
+    world.model()
+    world.model("other")
+    world.fleet.ready_at_once = True
+    return world
+
+
+def previewed(world: World, before: Endpoint | None, after: Endpoint) -> Preview:
+    fleet = world.controller.fleet
+    replicas = world.controller.roster.of(after.id)
+    return preview(before, after, replicas, room=fleet.room, capacity=fleet.capacity)
+
+
+def create(world: World, low: int, high: int) -> Preview:
+    asked = AskedConfig(entities=(entity(None, low, high),))
+    return previewed(world, None, world.controller.endpoints.planned("b", asked, creator="t", options=Options()))
+
+
+def update(world: World, asked: AskedConfig) -> Preview:
+    return previewed(world, world.get("a"), world.controller.endpoints.planned_update("a", asked))
+
+
+async def running(world: World, low: int, high: int) -> None:
+    """An endpoint ``a`` whose minimum serves."""
+    world.create("a", low, high)
+    await world.step()
+    await world.step()
+    assert world.get("a").update == "NOT_UPDATING"
+
+
+async def test_a_new_endpoint_brings_up_its_minimum(world: World) -> None:
+    seen = create(world, 2, 3)
+    (one,) = seen.entities
+    assert (one.roll_out, one.kept, one.starts, one.pending) == ("brings_up", 0, 2, 0)
+    assert one.says == "brings up 2 chunks"
+    assert (seen.before, seen.after) == (None, Cost(at_min=2 * HOUR_MICRO, at_max=3 * HOUR_MICRO))
+
+
+async def test_chunks_for_which_there_is_no_room_are_told(world: World) -> None:
+    await running(world, 2, 2)
+    (one,) = create(world, 1, 4).entities
+    assert (one.starts, one.pending) == (1, 2)
+    assert "2 chunks of its maximum find no room as things are" in one.says
+
+
+async def test_a_new_range_restarts_nothing(world: World) -> None:
+    await running(world, 1, 2)
+    seen = update(world, AskedConfig(entities=(entity(None, 2, 3),)))
+    (one,) = seen.entities
+    assert (one.roll_out, one.kept, one.starts) == ("restarts_nothing", 1, 1)
+    assert one.says == "restarts nothing, and starts 1 chunk more"
+    assert seen.before == Cost(at_min=HOUR_MICRO, at_max=2 * HOUR_MICRO)
+    assert seen.after == Cost(at_min=2 * HOUR_MICRO, at_max=3 * HOUR_MICRO)
+
+
+async def test_another_model_comes_up_beside_where_there_is_room(world: World) -> None:
+    await running(world, 2, 2)
+    (one,) = update(world, AskedConfig(entities=(entity(None, 2, 2, model="other"),))).entities
+    assert (one.roll_out, one.starts) == ("beside", 2)
+    assert "brings up 2 chunks beside the 2 replicas of the old config" in one.says
+
+
+async def test_another_model_replaces_chunk_by_chunk_where_there_is_none(world: World) -> None:
+    await running(world, 3, 3)
+    (one,) = update(world, AskedConfig(entities=(entity(None, 3, 4, model="other"),))).entities
+    assert (one.roll_out, one.starts, one.pending) == ("replaces", 3, 0)
+    assert "chunk by chunk: there is room for 1 of the 3 chunks of its minimum" in one.says
+    assert "held" in one.says
+
+
+async def test_entities_share_the_room_in_their_order_and_what_goes_is_named(world: World) -> None:
+    await running(world, 1, 1)
+    asked = config((entity("x", 2, 2, model="other"), 50), (entity("y", 1, 2, model="other"), 50))
+    seen = update(world, asked)
+    assert [one.roll_out for one in seen.entities] == ["beside", "beside"]
+    assert [one.pending for one in seen.entities] == [0, 1]
+    assert [one.name for one in seen.removed] == ["toy-1"]
+
+
+async def test_a_newer_chunk_is_told(world: World) -> None:
+    await running(world, 1, 1)
+    world.model(chunk=500)
+    (one,) = update(world, AskedConfig(entities=(entity(None, 1, 1),))).entities
+    assert "its chunk becomes 500 reference tokens/s instead of 1000" in one.says
+
+
+async def test_what_was_never_served_was_not_paid_for(world: World) -> None:
+    world.fleet.refuses = "the file is gone"
+    world.create("a", 1, 1)
+    for _ in range(10):
+        await world.step(60)
+    assert world.get("a").update == "UPDATE_FAILED"
+    assert update(world, AskedConfig(entities=(entity(None, 1, 1),))).before == Cost(at_min=0, at_max=0)
+
+
+async def test_a_preview_changes_nothing(world: World) -> None:
+    await running(world, 1, 2)
+    before, kinds = world.get("a"), world.kinds()
+    update(world, AskedConfig(entities=(entity(None, 2, 3),)))
+    create(world, 1, 1)
+    await world.step()
+    assert world.get("a") == before
+    assert world.kinds() == kinds
+    assert [one.name for one in world.controller.store.endpoints()] == ["a"]
