@@ -53,7 +53,7 @@ def test_every_element_that_the_script_looks_for_exists_once() -> None:
 def test_inputs_have_labels_and_the_chart_has_words() -> None:
     inputs = re.findall(r'<input id="([\w-]+)"', HTML)
     assert inputs and all(f'<label for="{name}"' in HTML for name in inputs)
-    assert 'role="img"' in HTML and 'id="chart-text"' in HTML
+    assert HTML.count('role="img"') == 2 and 'id="chart-text"' in HTML and 'id="chunks-text"' in HTML
     assert '<html lang="en">' in HTML
 
 
@@ -82,6 +82,7 @@ def test_the_script_reads_only_fields_that_the_api_has(variable: str, struct: ty
 
 
 def test_the_chart_and_the_tiles_read_only_fields_that_the_api_has() -> None:
-    assert set(re.findall(r'trailingMeans\(points, "(\w+)"', CHART)) <= set(Point.__struct_fields__)
+    assert set(re.findall(r'field: "(\w+)"', APP)) <= set(Point.__struct_fields__)
+    assert "trailingMeans(points, line.field" in CHART and "point[line.field]" in CHART
     assert set(re.findall(r"\bpoint\.(\w+)", CHART)) <= set(Point.__struct_fields__)
     assert set(re.findall(r"\bgauges\.(\w+)", APP)) <= set(Gauges.__dataclass_fields__)

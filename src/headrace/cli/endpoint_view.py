@@ -7,6 +7,7 @@ from typing import Any
 
 from headrace.cli.output import at, console, number, print_table
 from headrace.cli.profile_view import profile_label, work_formula
+from headrace.cli.scaling_view import knobs, standing
 
 
 def print_endpoints(endpoints: list[dict[str, Any]]) -> None:
@@ -107,7 +108,9 @@ def _entity_facts(endpoint: dict[str, Any], entity: dict[str, Any]) -> Iterator[
         f"{entity['chunks_wanted']} wanted, {entity['chunks_ready']} ready, {entity['chunks_loading']} loading, "
         f"{entity['chunks_draining']} draining, {entity['chunks_billed']} billed",
     )
-    yield "last scaling", entity["scaling_reason"] or "none yet"
+    last, follows = entity["scaling_reason"] or "none yet", standing(entity)
+    yield "last scaling", f"{last}\n{follows}" if follows else last
+    yield "scales by", "nothing: autoscaling is off" if entity["scaling_standing"] == "off" else knobs(entity)
 
 
 def _facts(endpoint: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -24,6 +24,7 @@ KNOWN = {
     "headrace.config": "ConfigError",
     "headrace.engines.base": "EngineError",
     "headrace.bench.errors": "BenchError",
+    "headrace.decisions.reader": "DecisionLogError",
     "headrace.models.pull": "PullError",
     "headrace.models.registry": "RegistryError",
     "headrace.profiles.files": "ProfileError",

@@ -26,6 +26,7 @@ COMMANDS = {
     "load": "headrace.cli.load:app",
     "capacity": "headrace.cli.capacity:capacity",
     "events": "headrace.cli.events:events",
+    "decisions": "headrace.cli.decisions:app",
 }
 """Where each command lives: a function, or a ``typer.Typer`` with commands of its own."""
 

@@ -12,6 +12,7 @@ from headrace.cli.endpoint_view import print_endpoints
 from headrace.cli.errors import CommandError
 from headrace.cli.options import DataDirOption, JsonOption, KeyOption, UrlOption
 from headrace.cli.output import at, console, print_json, print_table
+from headrace.cli.scaling_view import print_scaling
 from headrace.paths import DataDir
 
 
@@ -64,3 +65,4 @@ def _print(url: str, told: dict[str, Any]) -> None:
         [[one["name"], one["state"], one["pid"], at(one["started_ms"]), one["restarts"]] for one in told["processes"]],
     )
     print_endpoints(told["endpoints"])
+    print_scaling(told["endpoints"])

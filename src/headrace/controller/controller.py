@@ -27,6 +27,7 @@ from headrace.controller.roster import Roster
 from headrace.controller.series import Chunks, Series, Sold
 from headrace.controller.service_principals import ServicePrincipal
 from headrace.controller.store import Store
+from headrace.decisions.writer import DecisionLog
 from headrace.fleet.protocol import Child
 from headrace.gateway.snapshot import Tick
 from headrace.ledger.capacity import CapacityTimeline
@@ -103,6 +104,10 @@ class Controller:
             now_ms=clock.now_ms,
             changed=self.wake.set,
         )
+        self.decisions: DecisionLog | None = None
+        """The decision log, where one is kept."""
+        if config.record_decisions is not None:
+            self.decisions = DecisionLog(Path(config.record_decisions), now=clock.now, now_ms=clock.now_ms)
         self.reconciler = Reconciler(
             store=self.store,
             roster=self.roster,
@@ -114,6 +119,7 @@ class Controller:
             link=self.link,
             clock=clock,
             scaling=config.scaling,
+            decisions=self.decisions,
         )
         self._ingest = Ingest(self.database, self.data.journal, self.store.weights)
         self._ingesting = asyncio.Lock()
@@ -138,6 +144,8 @@ class Controller:
         await asyncio.gather(*self._loops, return_exceptions=True)
         await self.link.close()
         await self.reconciler.close()
+        if self.decisions is not None:
+            self.decisions.close()
         self.database.close()
 
     async def ingest(self) -> Ingested:

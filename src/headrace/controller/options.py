@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
 
 from headrace.config import ScalingConfig
 from headrace.controller.endpoint import Entity, Options
@@ -48,6 +51,12 @@ def check_fit(options: Options, entities: Sequence[Entity]) -> None:
             f"autoscaling is off, which keeps the minimum of the range, and that of {', '.join(zero)} is 0: nothing "
             "could ever be served; give it a minimum of one chunk or more, or leave autoscaling on",
         )
+
+
+def told(options: Options) -> dict[str, Any]:
+    """As they are asked for: the ``headrace`` object of a create body."""
+    told: dict[str, Any] = msgspec.to_builtins(options)
+    return told | {"autoscaling": "on" if options.autoscaling else "off"}
 
 
 def differences(before: Options, after: Options) -> Iterator[str]:

@@ -29,6 +29,7 @@ from headrace.controller.snapshots import build
 from headrace.controller.store import Store
 from headrace.controller.telling import Telling
 from headrace.controller.watches import Watches
+from headrace.decisions.writer import DecisionLog
 from headrace.engines.base import EngineError, EngineTraits, ModelSettings
 from headrace.engines.catalogue import engine_for
 from headrace.fleet.base import FleetError, FleetReplica
@@ -78,6 +79,7 @@ class Reconciler:
         clock: Clock,
         scaling: ScalingConfig,
         traits_of: Callable[[ModelSettings], EngineTraits] = lambda model: engine_for(model.engine).traits(model),
+        decisions: DecisionLog | None = None,
     ) -> None:
         self._store = store
         self._roster = roster
@@ -89,7 +91,7 @@ class Reconciler:
         self._clock = clock
         self._traits_of = traits_of
         self._tell = Telling(store=store, roster=roster, events=events, timeline=timeline)
-        self.watches = Watches(roster, clock.now)
+        self.watches = Watches(roster, clock.now, decisions)
         self._sizing = Sizing(
             roster=roster,
             gateways=gateways,

@@ -50,11 +50,11 @@ class Sizing:
     def _scale(self, endpoint: Endpoint) -> None:
         """Each by the terms that are sold, within the range that is to be."""
         now, replicas = self._clock.now(), self._roster.of(endpoint.id)
-        knobs = knobs_of(self._scaling, endpoint.options.scaling)
+        knobs = knobs_of(self._scaling, endpoint.options)
         decided: dict[str, int] = {}
         for entity in endpoint.current.entities:
             watch = self._watches.of(entity.id)
-            decision = watch.scaler.decide(entity, replicas, self._gateways, knobs, now)
+            decision = watch.scaler.decide(endpoint, entity, replicas, self._gateways, knobs, now)
             before = decision.inputs["state"]["target"]
             decided[entity.id] = watch.wanted = decision.chunks
             watch.reason = decision.reason

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import replace
+from typing import Any, Literal
 
 import msgspec
 
 from headrace.controller.controller import Controller
-from headrace.controller.endpoint import Config, Endpoint, Entity, Options
+from headrace.controller.endpoint import Config, Endpoint, Entity
 from headrace.controller.gateways import Gauges
 from headrace.controller.lifecycle import Phase, Replica
+from headrace.controller.options import told
+from headrace.controller.scaler import knobs_of
 from headrace.controller.words import about, counted
 from headrace.ledger.bills import decimal
+from headrace.policy.outlook import Outlook, Standing
+from headrace.policy.scaling import Knobs, windows
 from headrace.policy.work import Weights
 
 RATES_OVER_S = 10
@@ -102,6 +107,13 @@ class EntityInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Ready or draining."""
     chunks_billed: int
     scaling_reason: str
+    """Of the last decision."""
+    scaling_standing: Standing | None
+    """What follows if nothing changes; None before the first decision."""
+    scaling_until_ms: int | None
+    """Until then at least, where a time is known."""
+    knobs: Knobs
+    """By which it scales, the defaults filled in."""
     gauges: Gauges
     rates: RatesInfo
 
@@ -125,7 +137,8 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
     chunk: int
     min_chunks: int
     max_chunks: int
-    options: Options
+    options: dict[str, Any]
+    """As the create body has them in ``headrace``."""
     created_ms: int
     entities: tuple[EntityInfo, ...]
     chunks_wanted: int
@@ -160,7 +173,7 @@ def endpoint_info(controller: Controller, endpoint: Endpoint) -> EndpointInfo:
         chunk=entities[0].chunk,
         min_chunks=entities[0].min_chunks,
         max_chunks=entities[0].max_chunks,
-        options=endpoint.options,
+        options=told(endpoint.options),
         created_ms=endpoint.created_ms,
         entities=entities,
         chunks_wanted=sum(entity.chunks_wanted for entity in entities),
@@ -178,6 +191,7 @@ def endpoint_info(controller: Controller, endpoint: Endpoint) -> EndpointInfo:
 
 def _entity(controller: Controller, endpoint: Endpoint, entity: Entity) -> EntityInfo:
     watch = controller.reconciler.watches.of(entity.id)
+    outlook = watch.scaler.outlook
     chunks = controller.chunks(endpoint, entity)
     newest = controller.timeline.newest(endpoint.id).get(entity.id)
     failing = controller.reconciler.watches.failing(endpoint, entity)
@@ -211,9 +225,26 @@ def _entity(controller: Controller, endpoint: Endpoint, entity: Entity) -> Entit
         chunks_in_use=chunks.ready + chunks.draining,
         chunks_billed=newest.billed_chunks if newest else 0,
         scaling_reason=watch.reason,
+        scaling_standing=outlook.standing if outlook is not None else None,
+        scaling_until_ms=_until_ms(controller, outlook),
+        knobs=_knobs(controller, endpoint, entity),
         gauges=controller.gateways.gauges(entity.id),
         rates=_rates(controller, entity.id),
     )
+
+
+def _knobs(controller: Controller, endpoint: Endpoint, entity: Entity) -> Knobs:
+    knobs = knobs_of(controller.config.scaling, endpoint.options)
+    fast_s, slow_s = windows(knobs, float(entity.chunk), entity.model.slots)
+    return replace(knobs, fast_window_s=fast_s, slow_window_s=slow_s)
+
+
+def _until_ms(controller: Controller, outlook: Outlook | None) -> int | None:
+    """On the wall clock."""
+    if outlook is None or outlook.until is None:
+        return None
+    clock = controller.clock
+    return clock.now_ms() + max(0, round((outlook.until - clock.now()) * 1000))
 
 
 def _state(endpoint: Endpoint, entity: Entity, ready: int, *, failing: bool) -> State:

@@ -46,6 +46,8 @@ def status_info(controller: Controller) -> StatusInfo:
         found = conflicts(session)
     if found:
         problems.append(f"{found} journal records contradict the ledger; they are in the table journal_conflicts")
+    if controller.decisions is not None and controller.decisions.failure is not None:
+        problems.append(f"decisions are not recorded: {controller.decisions.failure}")
     problems += [problem for journal in controller.gateways.journals() for problem in _journal_problems(journal)]
     return StatusInfo(
         version=__version__,

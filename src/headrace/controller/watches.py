@@ -12,6 +12,7 @@ from headrace.controller.rollout import can_serve, of
 from headrace.controller.roster import Roster
 from headrace.controller.scaler import Scaler
 from headrace.controller.words import about, counted
+from headrace.decisions.writer import DecisionLog
 
 SILENCE_S = 30.0
 """A server that is not ours and did not answer for so long fails the update that waits for it."""
@@ -36,15 +37,16 @@ class Watch:
 class Watches:
     """Made as they are asked for."""
 
-    def __init__(self, roster: Roster, now: Callable[[], float]) -> None:
+    def __init__(self, roster: Roster, now: Callable[[], float], decisions: DecisionLog | None = None) -> None:
         self._roster = roster
         self._now = now
+        self._decisions = decisions
         self._by_entity: dict[str, Watch] = {}
 
     def of(self, entity_id: str) -> Watch:
         known = self._by_entity.get(entity_id)
         if known is None:
-            known = self._by_entity[entity_id] = Watch(Scaler(self._now()))
+            known = self._by_entity[entity_id] = Watch(Scaler(entity_id, self._now(), self._decisions))
         return known
 
     def keep(self, entity_ids: Collection[str]) -> None:

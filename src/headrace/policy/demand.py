@@ -8,6 +8,17 @@ may go down: settlements correct it.
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """All that a ``Demand`` knows."""
+
+    longest_window_s: float
+    last: dict[str, tuple[float, float]]
+    gains: tuple[tuple[float, float, float], ...]
+    began: float | None
 
 
 class Demand:
@@ -20,6 +31,16 @@ class Demand:
         self._gains: deque[tuple[float, float, float]] = deque()
         """(from, to, reference tokens offered between them), in the order of ``to``."""
         self._began: float | None = None
+
+    @classmethod
+    def restored(cls, seen: Seen) -> Demand:
+        demand = cls(seen.longest_window_s)
+        demand._last, demand._gains, demand._began = dict(seen.last), deque(seen.gains), seen.began
+        return demand
+
+    def seen(self) -> Seen:
+        """For ``restored``."""
+        return Seen(self._longest_s, dict(self._last), tuple(self._gains), self._began)
 
     def sample(self, now: float, gateway: str, offered_work: float) -> None:
         """A gateway reports its cumulative offered work in reference tokens.

@@ -7,10 +7,10 @@ an entity through the same eyes.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from headrace.policy.demand import Demand
+from headrace.policy.demand import Demand, Seen
 from headrace.policy.scaling import Knobs, Observation, windows
 
 
@@ -54,6 +54,30 @@ class Chunks:
     draining: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """A ``Report`` as it is remembered."""
+
+    arrivals: int
+    offered_work: float
+    queued: int
+    queued_work: float
+    oldest_wait_s: float
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """All that an ``Observer`` knows: one that is restored from it sees what this one would have seen."""
+
+    since: float
+    last_arrival: float | None = None
+    window_s: float = 0.0
+    reports: dict[str, Counted] = field(default_factory=dict)
+    """By gateway life, in their order."""
+    demand: Seen | None = None
+
+
 class Observer:
     """Of one served entity. ``now`` is in seconds, monotonic, and never goes back between calls."""
 
@@ -65,6 +89,25 @@ class Observer:
         """None until the first look, which says over which windows."""
         self._window_s = 0.0
         self._last_arrival: float | None = None
+
+    @classmethod
+    def restored(cls, memory: Memory) -> Observer:
+        observer = cls(memory.since)
+        observer._reports.update(memory.reports)
+        observer._demand = None if memory.demand is None else Demand.restored(memory.demand)
+        observer._window_s = memory.window_s
+        observer._last_arrival = memory.last_arrival
+        return observer
+
+    def memory(self) -> Memory:
+        """For ``restored``."""
+        return Memory(
+            since=self._since,
+            last_arrival=self._last_arrival,
+            window_s=self._window_s,
+            reports={gateway: _counted(report) for gateway, report in self._reports.items()},
+            demand=None if self._demand is None else self._demand.seen(),
+        )
 
     def report(self, now: float, gateway: str, report: Report) -> None:
         """A life of a gateway reports. Its first report is where its counting starts: what it counted before is history
@@ -117,3 +160,14 @@ class Observer:
             metrics_age_s=metrics_age_s,
             requested=self._last_arrival is not None,
         )
+
+
+def _counted(report: Report) -> Counted:
+    return Counted(
+        arrivals=report.arrivals,
+        offered_work=report.offered_work,
+        queued=report.queued,
+        queued_work=report.queued_work,
+        oldest_wait_s=report.oldest_wait_s,
+        in_flight=report.in_flight,
+    )

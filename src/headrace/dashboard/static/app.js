@@ -9,11 +9,24 @@ const ANSWER_WITHIN_MS = 5000;
 const SHOWN_S = 300;
 const MEAN_S = 15;
 const EVENTS_SHOWN = 30;
-const SLOW_EVERY = 5; // the bill needs the ledger, so it is asked for on every fifth poll
+const DECISIONS_SHOWN = 20;
+const DECIDED = ["scaled", "place_taken", "options_changed"]; // kinds of events that say how many chunks, and why
+const WORK = [
+  { kind: "capacity", field: "capacity_tokens_s", words: "capacity", steps: true },
+  { kind: "offered", field: "offered_reference_tokens_s", words: "offered" },
+  { kind: "served", field: "reference_tokens_s", words: "served" },
+];
+const CHUNKS = [
+  { kind: "billed", field: "billed", words: "billed", steps: true },
+  { kind: "wanted", field: "wanted", words: "desired", steps: true },
+  { kind: "ready", field: "ready", words: "ready", steps: true },
+  { kind: "offered", field: "offered_chunks", words: "offered work", steps: false },
+];
+const SLOW_EVERY = 5; // bill and decisions are read from the database, so they are asked for on every fifth poll
 
 const $ = (id) => document.getElementById(id);
 
-const page = { chosen: null, points: new Map(), bills: null, poll: 0, lastMs: null, generation: 0 };
+const page = { chosen: null, points: new Map(), decisions: [], bills: null, poll: 0, lastMs: null, generation: 0 };
 
 class Refused extends Error {}
 
@@ -47,7 +60,8 @@ async function poll(generation) {
 
 async function refresh() {
   const [status, events] = await Promise.all([ask("/status"), ask(`/events?limit=${EVENTS_SHOWN}`)]);
-  if (page.poll++ % SLOW_EVERY === 0) page.bills = await ask("/bill");
+  const slow = page.poll++ % SLOW_EVERY === 0;
+  if (slow) page.bills = await ask("/bill");
   const endpoints = status.endpoints;
   if (!endpoints.some((one) => one.name === page.chosen)) page.chosen = endpoints[0]?.name ?? null;
   const endpoint = endpoints.find((one) => one.name === page.chosen);
@@ -57,6 +71,10 @@ async function refresh() {
     const seconds = Math.min(SHOWN_S + MEAN_S, Math.max(3, missing));
     const series = await ask(`/series?endpoint=${encodeURIComponent(endpoint.name)}&seconds=${seconds}`);
     page.points.set(endpoint.id, mergePoints(known, series.points, SHOWN_S + MEAN_S));
+    if (slow) {
+      const kinds = DECIDED.map((kind) => `&kind=${kind}`).join("");
+      page.decisions = (await ask(`/events?endpoint=${endpoint.id}${kinds}&limit=${DECISIONS_SHOWN}`)).events;
+    }
   }
   show(status, endpoint, events.events);
 }
@@ -93,6 +111,7 @@ function showTabs(endpoints) {
       button.type = "button";
       button.addEventListener("click", () => {
         page.chosen = one.name;
+        page.poll = 0;
         page.generation += 1;
         poll(page.generation);
       });
@@ -124,10 +143,12 @@ function showEndpoint(endpoint, nowMs) {
   $("model").textContent = `${what}, config version ${endpoint.config_version}`;
   $("entities").replaceChildren(...entities.map((entity) => entityBlock(entity, several)));
   showNow(endpoint);
-  const text = drawChart($("chart"), page.points.get(endpoint.id) ?? [], {
-    least: Math.max(...entities.map((entity) => entity.chunk)), nowMs, shownS: SHOWN_S, meanS: MEAN_S,
-  });
-  $("chart-text").textContent = text;
+  const points = page.points.get(endpoint.id) ?? [];
+  const over = { nowMs, shownS: SHOWN_S, meanS: MEAN_S };
+  const least = Math.max(...entities.map((entity) => entity.chunk));
+  $("chart-text").textContent = drawChart($("chart"), points, WORK, { least, unit: "reference tokens/s", ...over });
+  $("chunks-text").textContent = drawChart($("chunks"), points, CHUNKS, { least: 1, unit: "chunks", ...over });
+  rows($("decisions"), page.decisions.toReversed(), (event) => [[time(event.at_ms), "nowrap"], [event.message]]);
   $("replica-entity").hidden = !several;
   rows($("replicas"), endpoint.replicas, (replica) => [
     [replica.id],
@@ -153,8 +174,18 @@ function entityBlock(entity, several) {
     block.append(title, quiet(modelWords(entity)));
   }
   block.append(chunkBoxes(entity), element("p", rangeWords(entity)));
-  if (entity.scaling_reason) block.append(quiet(`Last decision: ${entity.scaling_reason}`));
+  if (entity.scaling_reason) block.append(quiet(`Last decision: ${entity.scaling_reason}${followsWords(entity)}`));
   return block;
+}
+
+/** What follows the last decision if nothing changes. */
+function followsWords(entity) {
+  const until = entity.scaling_until_ms === null ? "" : time(entity.scaling_until_ms);
+  return {
+    stabilising: `. Stabilising: fewer chunks at ${until} at the earliest`,
+    idle: `. Idle: without a request to zero at ${until}`,
+    frozen: ". Frozen until a gateway reports",
+  }[entity.scaling_standing] ?? "";
 }
 
 function chunkBoxes(entity) {

@@ -1,4 +1,4 @@
-// One chart, drawn by hand as SVG: offered and served reference tokens/s, and the capacity as a step line.
+// Charts over time, drawn by hand as SVG: means as lines, counts as step lines.
 
 const BOX = { left: 56, right: 12, top: 10, bottom: 26, width: 900, height: 260 };
 const GAP_MS = 3500; // no point for so long: nobody was there to measure, so no line is drawn
@@ -33,29 +33,32 @@ export function roundUp(value) {
   return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value * 0.999999);
 }
 
-/** Draws into `svg`, up to `least` tokens/s or more; returns in words what it shows at its right end. */
-export function drawChart(svg, points, { least, nowMs, shownS, meanS }) {
-  const offered = trailingMeans(points, "offered_reference_tokens_s", meanS);
-  const served = trailingMeans(points, "reference_tokens_s", meanS);
-  const capacity = points.map((point) => point.capacity_tokens_s);
+/**
+ * Draws `lines` into `svg`, up to `least` or more; returns in words what it shows at its right end.
+ *
+ * A line: `kind` (its class), `field` of the points, `words` for it, and `steps` where it holds until the next point;
+ * otherwise its means over `meanS` are drawn.
+ */
+export function drawChart(svg, points, lines, { least, unit, nowMs, shownS, meanS }) {
+  const drawn = lines.map((line) => ({
+    ...line,
+    values: line.steps ? points.map((point) => point[line.field]) : trailingMeans(points, line.field, meanS),
+  }));
   const fromMs = nowMs - shownS * 1000;
   const shown = points.map((point, place) => place).filter((place) => points[place].at_ms >= fromMs);
-  const most = Math.max(least, ...shown.flatMap((place) => [offered[place], served[place], capacity[place]]));
+  const most = Math.max(least, ...shown.flatMap((place) => drawn.map((line) => line.values[place])));
   const step = roundUp(most / 4);
   const top = Math.ceil((most * 1.02) / step) * step;
   const x = (ms) => BOX.left + ((ms - fromMs) / (shownS * 1000)) * (BOX.width - BOX.left - BOX.right);
   const y = (value) => BOX.height - BOX.bottom - (value / top) * (BOX.height - BOX.top - BOX.bottom);
   svg.replaceChildren(
     ...grid(x, y, { top, step, nowMs, shownS }),
-    ...lines(points, shown, capacity, x, y, "capacity", true),
-    ...lines(points, shown, offered, x, y, "offered", false),
-    ...lines(points, shown, served, x, y, "served", false),
+    ...drawn.flatMap((line) => stretches(points, shown, line, x, y)),
   );
   const last = shown.at(-1);
   if (last === undefined) return "Nothing was measured in this time.";
   const round = (value) => value.toLocaleString("en-US", { maximumFractionDigits: 1 });
-  return `At the end: offered ${round(offered[last])}, served ${round(served[last])}, capacity ${round(capacity[last])} ` +
-    "reference tokens/s.";
+  return `At the end: ${drawn.map((line) => `${line.words} ${round(line.values[last])}`).join(", ")} ${unit}.`;
 }
 
 function grid(x, y, { top, step, nowMs, shownS }) {
@@ -73,17 +76,17 @@ function grid(x, y, { top, step, nowMs, shownS }) {
 }
 
 /** One polyline for each stretch without a gap. */
-function lines(points, shown, values, x, y, kind, steps) {
-  const stretches = [];
+function stretches(points, shown, { kind, values, steps }, x, y) {
+  const found = [];
   let before = null;
   for (const place of shown) {
     const { at_ms: ms } = points[place];
-    if (before === null || ms - points[before].at_ms > GAP_MS) stretches.push([]);
-    else if (steps) stretches.at(-1).push([x(ms), y(values[before])]);
-    stretches.at(-1).push([x(ms), y(values[place])]);
+    if (before === null || ms - points[before].at_ms > GAP_MS) found.push([]);
+    else if (steps) found.at(-1).push([x(ms), y(values[before])]);
+    found.at(-1).push([x(ms), y(values[place])]);
     before = place;
   }
-  return stretches.map((stretch) => shape("polyline", {
+  return found.map((stretch) => shape("polyline", {
     class: kind,
     points: stretch.map(([across, down]) => `${across.toFixed(1)},${down.toFixed(1)}`).join(" "),
   }));
