@@ -58,6 +58,18 @@ def test_a_block_that_is_not_complete_is_left_until_it_is(tmp_path: Path) -> Non
     assert numbers == [[0], [1]]
 
 
+def test_little_can_be_left_to_wait_until_it_is_a_block(tmp_path: Path) -> None:
+    writer = RecordWriter(tmp_path / "r", ZERO)
+    tail = RecordTail(tmp_path / "r")
+    add(writer, 0, [ZERO, ZERO], [1, 1])
+    writer.flush(4)
+    assert tail.read() == []
+    add(writer, 1, [], [])
+    writer.flush(4)
+    (block,) = tail.read()
+    assert block.rows["number"].tolist() == [0, 1]
+
+
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "r").write_bytes(b"number,outcome\n" * 10)
     with pytest.raises(ValueError, match="no file of records"):

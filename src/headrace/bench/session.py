@@ -6,7 +6,7 @@ import asyncio
 import time
 from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -70,6 +70,8 @@ class Session:
     simulated: bool = False
     calibration_s: float = 2.0
     """Of the same load against a server that answers at once, before and after; 0 for none."""
+    server: dict[str, str] = field(default_factory=dict)
+    """What it tells of itself, in words."""
 
     async def measure(
         self, directory: Path, stop: asyncio.Event, on_look: Callable[[Look], None] | None = None
@@ -88,7 +90,7 @@ class Session:
             while not finishing.done() and not stopping.done():
                 await asyncio.wait({finishing, stopping}, timeout=every_s, return_when=asyncio.FIRST_COMPLETED)
                 if on_look is not None:
-                    look = watch.look(run.poll(), time.monotonic() - run.zero)
+                    look = watch.look(await run.poll(), time.monotonic() - run.zero)
                     busy = look.ended > BUSY_REQUESTS_PER_S * look.elapsed_s
                     every_s = LOOK_EVERY_S_BUSY if busy else LOOK_EVERY_S
                     on_look(look)
@@ -110,6 +112,7 @@ class Session:
             weights=self.weights,
             target=self.target,
             simulated=self.simulated,
+            server=self.server,
             null_before_s=before_s,
             null_after_s=after_s,
         )

@@ -137,7 +137,7 @@ class LiveSearch:
                 if finishing.done() or stopping.done():
                     return finishing.done()
                 now_s = time.monotonic() - run.zero
-                observed = self._observe(run.poll(), probe, now_s, time.monotonic() - began, ended=False)
+                observed = self._observe(await run.poll(), probe, now_s, time.monotonic() - began, ended=False)
                 if self._on_look is not None:
                     spent_s = self._search.spent_s + observed.elapsed_s
                     self._on_look(Look(probe, observed, spent_s, self._search.interval))
@@ -200,8 +200,11 @@ class LiveSearch:
 
 
 def _answered(records: Records, spec: ClientSpec) -> None:
-    """Raises BenchError where one stream alone got no answer: nothing can be searched."""
-    if (records.requests["outcome"] == Outcome.OK).any():
+    """Raises BenchError where one stream alone got none but bad answers: nothing can be searched. One that was only not
+    there in time is none of these."""
+    outcomes = records.requests["outcome"]
+    ended = outcomes[outcomes != Outcome.UNFINISHED]
+    if not len(ended) or (ended == Outcome.OK).any():
         return
     said = [finding.words for finding in findings(records, spec.load) if finding.name != "no_answer"]
     raise BenchError(f"no request was answered, so there is no capacity to be found: {'; '.join(said[:3])}")

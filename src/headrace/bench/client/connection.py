@@ -1,8 +1,9 @@
 """One connection: a request goes out, and the bytes of its answer are timed as they come.
 
-Timing and keeping is all that is done with most reads; what they say is read when enough has come, or the last of it
-seems to be there. ``wire``'s client is made for passing answers on: it looks into every read before the next one can be
-timed, and writes a request only when the loop's round ends, which a stopwatch must not wait for.
+Timing and keeping is all that is done with a read; what it says is read when enough has come, or the last of it seems
+to be there, and then only after all others that came with it have been timed. ``wire``'s client is made for passing
+answers on: it looks into every read before the next one can be timed, and writes a request only when the loop's round
+ends, which a stopwatch must not wait for.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class Connection(asyncio.Protocol):
         "_times",
         "_transport",
         "_used",
+        "_waits",
     )
 
     def __init__(self, sender: Sender) -> None:
@@ -59,6 +61,7 @@ class Connection(asyncio.Protocol):
         self._chunked: ChunkedDecoder | None = None
         self._left = -1  # of a body whose length was announced
         self._used = False
+        self._waits = False  # for its turn to be looked at
 
     @property
     def usable(self) -> bool:
@@ -93,6 +96,12 @@ class Connection(asyncio.Protocol):
         if self._flight is flight:
             self.close()
 
+    def look(self) -> None:
+        """Read what has come: its turn, which it asked the sender for."""
+        self._waits = False
+        if self._pieces:
+            self._look()
+
     def close(self) -> None:
         """Cut it off. Its flight hears nothing more."""
         self._flight = None
@@ -113,15 +122,19 @@ class Connection(asyncio.Protocol):
         self._pieces.append(data)
         self._room -= len(data)
         # The last read of a chunked body ends with a blank line, or is a small piece of it.
-        if self._room < 0 or len(data) < 6 or (data.endswith(_BLANK) and not data.endswith(_CRLF_EVENT)):
-            self._look()
+        ends = len(data) < 6 or (data.endswith(_BLANK) and not data.endswith(_CRLF_EVENT))
+        if (ends or self._room < 0) and not self._waits:
+            self._waits = True
+            self._sender.look_soon(self)
 
     def eof_received(self) -> bool:
         flight = self._flight
-        if flight is not None and flight.answer is not None and self._chunked is None and self._left < 0:
+        if flight is None:
+            return False
+        if self._pieces:
             self._look()
-            if self._flight is flight:
-                self._complete(flight, flight.answer, monotonic(), clean=False)
+        if self._flight is flight and flight.answer is not None and self._chunked is None and self._left < 0:
+            self._complete(flight, flight.answer, monotonic(), clean=False)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -165,20 +178,25 @@ class Connection(asyncio.Protocol):
             self._fail(flight, str(error))
 
     def _read_head(self, flight: Flight) -> None:
-        data = b"".join(self._pieces)
-        if not data.startswith(_BEGINNING[: len(data)]):
-            raise ProtocolError("the answer is not HTTP/1.1")
-        while (end := data.find(_BLANK) + 4) >= 4:
-            head = read_head(data[:end])
-            data = data[end:]
-            if head.status >= 200:
-                at = self._times[-1]
-                self._times, self._pieces = ([at], [data]) if data else ([], [])
-                self._begin_body(flight, head)
-                return
-        if len(data) > _LONGEST_HEAD:
-            raise ProtocolError(f"the head of the answer does not end within {_LONGEST_HEAD >> 10} KiB")
-        self._pieces, self._times = [data], [self._times[-1]]
+        data = b""
+        for taken, piece in enumerate(self._pieces, 1):
+            data += piece
+            if not data.startswith(_BEGINNING[: len(data)]):
+                raise ProtocolError("the answer is not HTTP/1.1")
+            while (end := data.find(_BLANK) + 4) >= 4:
+                head = read_head(data[:end])
+                data = data[end:]
+                if head.status >= 200:
+                    # What came in the read that the head ended in, and later ones, each with its own time.
+                    begin = taken - 1 if data else taken
+                    self._pieces, self._times = self._pieces[begin:], self._times[begin:]
+                    if data:
+                        self._pieces[0] = data
+                    self._begin_body(flight, head)
+                    return
+            if len(data) > _LONGEST_HEAD:
+                raise ProtocolError(f"the head of the answer does not end within {_LONGEST_HEAD >> 10} KiB")
+        self._pieces, self._times = [data], self._times[-1:]
 
     def _begin_body(self, flight: Flight, head: Head) -> None:
         flight.head = head

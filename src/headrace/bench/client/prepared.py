@@ -34,11 +34,11 @@ class Prepared:
         self._heads: dict[str, bytes] = {}  # by path, up to the length
         self._ready: deque[Flight] = deque()
         self._bytes = 0
+        self._refilling = False
 
     def fill(self) -> None:
-        while len(self._ready) < _AHEAD and self._bytes < _BYTES_AHEAD:
-            if not self._make():
-                return
+        while self._lacks and self._make():
+            pass
 
     def take(self) -> Flight | None:
         """The next; None after the last number."""
@@ -46,12 +46,20 @@ class Prepared:
             return None
         flight = self._ready.popleft()
         self._bytes -= len(flight.payload)
-        self._loop.call_soon(self._refill)
+        if not self._refilling:
+            self._refilling = True
+            self._loop.call_soon(self._refill)
         return flight
 
+    @property
+    def _lacks(self) -> bool:
+        return len(self._ready) < _AHEAD and self._bytes < _BYTES_AHEAD
+
     def _refill(self) -> None:
-        if len(self._ready) < _AHEAD and self._bytes < _BYTES_AHEAD:
-            self._make()
+        """One in each round of the loop, so that after a burst answers are timed in between."""
+        self._refilling = self._lacks and self._make() and self._lacks
+        if self._refilling:
+            self._loop.call_soon(self._refill)
 
     def _make(self) -> bool:
         number = next(self._numbers, None)

@@ -15,10 +15,14 @@ from headrace.bench.client.timer import Timer
 EVERY_S = 0.01
 _FLUSH_EVERY = 25
 """Beats: four times a second."""
+_BLOCK = 1000
+"""Requests and events. Where more of them wait they are written at once: a quarter of a second of a busy client would
+be a pause in its measurement, of a millisecond or more."""
 
 
 class Pulse:
-    def __init__(self, sweep: Callable[[], None], flush: Callable[[], None]) -> None:
+    def __init__(self, sweep: Callable[[], None], flush: Callable[[int], None]) -> None:
+        """``flush``: write what waits, if it is so much at least."""
         self._sweep = sweep
         self._flush = flush
         self._lags = array("f")
@@ -50,8 +54,7 @@ class Pulse:
         now = monotonic()
         self._lags.append(now - self._due)
         self._sweep()
-        if len(self._lags) % _FLUSH_EVERY == 0:
-            self._flush()
+        self._flush(_BLOCK if len(self._lags) % _FLUSH_EVERY else 1)
         self._due = now + EVERY_S
         self._timer.at(self._due)
 

@@ -51,9 +51,9 @@ class RecordWriter:
         self._tokens.extend(tokens)
         self._events += len(times)
 
-    def flush(self) -> None:
-        """Append what waits. Raises OSError."""
-        if not self._rows:
+    def flush(self, at_least: int = 1) -> None:
+        """Append what waits, if it is so many requests and events together. Raises OSError."""
+        if not self._rows or len(self._rows) + len(self._times) < at_least:
             return
         errors = msgspec.json.encode(self._new_errors)
         head = _HEAD.pack(_MAGIC, len(self._rows), len(self._times), len(errors))

@@ -39,9 +39,10 @@ from headrace.bench.workload.source import open_workload
 from headrace.bench.workload.spec import ClosedLoop
 from headrace.wire.tls import TlsError, client_context, pinned_context
 
-AHEAD_S = 0.02
-"""How long an answer takes at least, as a guess: an open loop begins with connections for what is due in that time."""
-MOST_AHEAD = 64
+AHEAD_S = 0.05
+"""How long an answer takes at least, as a guess: an open loop begins with connections for what is due in that time. To
+make one takes as long as several requests; a client that had to make many when it is late would be later still."""
+MOST_AHEAD = 256
 
 
 def main() -> int:
@@ -142,7 +143,7 @@ class Worker:
 
     async def open_ahead(self) -> None:
         """Connections for the beginning of an open loop: its first requests find them open, as those of a service that
-        has been up for a while do. Below 50 requests/s there are none."""
+        has been up for a while do. Below 20 requests/s there are none."""
         await self._sender.open_ahead(self._ahead)
 
     def start(self, zero: float) -> None:
@@ -166,9 +167,9 @@ class Worker:
         self._recorder.record(flight)
         self.course.landed(flight)
 
-    def _flush(self) -> None:
+    def _flush(self, at_least: int) -> None:
         assert self._writer is not None
-        self._writer.flush()
+        self._writer.flush(at_least)
 
 
 def _lift_limit_of_connections() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from headrace import __version__
 from headrace.bench.client.records import ProcessReport, Records
 from headrace.bench.results import figures, gates, percentiles, window
 from headrace.bench.results.definitions import DEFINITIONS
@@ -49,6 +50,10 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     null_ttft_p99_s: tuple[float | None, float | None]
     """TTFT p99 of the same schedule against a server that answers at once, before and after; None: not measured."""
     definitions: dict[str, str] = msgspec.field(default_factory=lambda: DEFINITIONS)
+    server: dict[str, str] = {}
+    """What it told of itself, such as its engine and version, in words."""
+    client: str = ""
+    """Program and version that measured."""
 
     @property
     def headline(self) -> Figures:
@@ -74,6 +79,7 @@ def summarize(
     weights: Weights | None = None,
     target: str = "",
     simulated: bool = False,
+    server: dict[str, str] | None = None,
     null_before_s: float | None = None,
     null_after_s: float | None = None,
 ) -> Summary:
@@ -110,6 +116,8 @@ def summarize(
         findings=findings(records, spec),
         processes=records.processes,
         null_ttft_p99_s=(null_before_s, null_after_s),
+        server=server or {},
+        client=f"headrace {__version__}",
     )
 
 
