@@ -111,6 +111,34 @@ def test_lost_answers_lower_the_output() -> None:
     assert output.b / output.a == pytest.approx(0.8, abs=0.02)
 
 
+def test_the_interval_that_is_shown_is_the_one_that_decided() -> None:
+    for seed in range(12):
+        for d in compared((seed, seed + 50), server=seed, slower=1.1).differences:
+            outside = not d.low <= 0 <= d.high
+            assert outside == (d.verdict != "no difference seen")
+
+
+def test_what_the_runs_differ_in_is_named() -> None:
+    records = answered(1, 0)
+    given = msgspec.structs.replace(asked(1), arrivals=Poisson(21.0))
+    a = summarize(records, spec=asked(1), slo=OBJECTIVE, target="m at http://a", server={"engine": "llamacpp"})
+    b = summarize(records, spec=given, slo=OBJECTIVE, target="m at http://b", server={"engine": "simulated"})
+    found = compare((a, records), (b, records))
+    assert {(each.name, each.a, each.b) for each in found.differs} == {
+        ("target", "m at http://a", "m at http://b"),
+        ("server.engine", "llamacpp", "simulated"),
+        ("arrivals.rate", "20.0", "21.0"),
+    }
+    assert compare((a, records), (a, records)).differs == ()
+
+
+def test_a_salt_makes_no_difference() -> None:
+    records = answered(1, 0)
+    salted = msgspec.structs.replace(asked(1), content=msgspec.structs.replace(asked(1).content, salt=7))
+    a, b = (summarize(records, spec=given, slo=OBJECTIVE) for given in (asked(1), salted))
+    assert compare((a, records), (b, records)).differs == ()
+
+
 def test_only_requests_that_both_sent_are_paired() -> None:
     whole, part = answered(1, 0), answered(1, 1)
     cut = replace(part, requests=part.requests[part.requests["number"] < 1500])

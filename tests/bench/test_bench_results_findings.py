@@ -128,10 +128,19 @@ def test_events_that_come_in_one_read_are_found() -> None:
 
 
 def test_cache_hits_on_unique_heads_are_found_and_allowed_where_reuse_was_asked_for() -> None:
-    cached = changed(SOUND, cached_tokens=64)
+    cached = changed(SOUND, cached_tokens=np.where(np.arange(COUNT) % 2, 32, 96))
     assert "64.0% of input tokens came from a prefix cache" in only(cached).words
+    assert only(cached).name == "cache_hits" and "another --seed" in only(cached).words
     reused = msgspec.structs.replace(SPEC, content=msgspec.structs.replace(SPEC.content, reuse=True))
     assert findings(cached, reused) == ()
+
+
+def test_a_beginning_that_all_prompts_share_is_told_from_prompts_that_were_seen_before() -> None:
+    shared = only(changed(SOUND, cached_tokens=26 + np.arange(COUNT) % 3))
+    assert shared.name == "cache_beginning" and shared.requests == COUNT
+    assert "27.0% of input tokens came from a prefix cache, the first 26 to 28 of each prompt" in shared.words
+    assert "seed" not in shared.words
+    assert only(changed(SOUND, cached_tokens=99)).name == "cache_hits", "the whole prompt was there"
 
 
 def test_connections_that_are_not_kept_and_retries_are_found() -> None:

@@ -17,7 +17,7 @@ from headrace.bench.client.records import Outcome, Records
 from headrace.bench.results import charts, curves, tables
 from headrace.bench.results.report import write_html
 from headrace.bench.results.summary import Summary, summarize
-from headrace.bench.workload.spec import ClosedLoop, Poisson
+from headrace.bench.workload.spec import Amount, ClosedLoop, Content, Dataset, LoadSpec, Poisson, Synthetic
 
 HOSTILE = "</script><img src=x onerror=alert(1)><b>&"
 OBJECTIVE = slo.parse("ttft_p99=1s,tpot_p99=100ms")
@@ -147,6 +147,32 @@ def test_the_notebooks_figure_stands_beside_the_one_over_time(tmp_path: Path) ->
     table = tables.notebook(summary)
     assert table is not None and table.rows[0][0] == "4" and "444" in table.rows[0]
     assert "notebook" in page(tmp_path, summary, records)
+
+
+@pytest.mark.parametrize(
+    ("source", "content", "idle"),
+    [
+        (Synthetic(), Content(), set()),
+        (Synthetic(), Content(prompt="text"), {"content.vocabulary"}),
+        (Synthetic(), Content(api="chat"), {"content.prompt", "content.vocabulary"}),
+        (Dataset(path="a", format="lengths"), Content(), set()),
+        (
+            Dataset(path="a", format="chat"),
+            Content(reuse=True),
+            {"content.api", "content.prompt", "content.vocabulary", "content.salt"},
+        ),
+        (Dataset(path="a", format="prompts"), Content(), {"content.prompt", "content.vocabulary"}),
+    ],
+)
+def test_inputs_show_only_what_has_a_part_in_the_load(
+    source: Synthetic | Dataset, content: Content, idle: set[str]
+) -> None:
+    given = LoadSpec(model="m", source=source, content=content, arrivals=Poisson(20.0), amount=Amount(duration_s=100.0))
+    summary = summarize(run(DUE), spec=given)
+    shown = {row[0] for row in tables.inputs(summary).rows}
+    settings = {"content.api", "content.prompt", "content.vocabulary", "content.salt"}
+    assert settings - shown == idle
+    assert {"arrivals.rate", "seed", "client"} <= shown
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 from cli_openai import OpenAi, always, whole
+from virtual_run import VirtualServer
 
+from headrace.bench.capacity import live
 from headrace.bench.results import gates
 from headrace.cli.main import main
 
@@ -65,8 +67,48 @@ def test_a_search_answers_keeps_its_state_and_answers_the_same_from_it(
     assert json.loads(again[1])["answer"] == written["answer"]
     assert written["answer"]["input_tokens"] == 16 and written["answer"]["output_tokens"] == 2
     assert "with other requests, arrivals or target: name another file" in elsewhere[2]
-    assert "of a search with another SLO, seed, budget or bounds" in otherwise[2]
+    assert "of a search with another SLO, seed, width or highest rate" in otherwise[2]
     assert elsewhere[0] == otherwise[0] == 1
+
+
+def test_a_search_whose_budget_ended_goes_on_with_a_larger_one(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = VirtualServer(slots=4, service_s=1.0)
+    monkeypatch.setattr(live, "Run", server.run)
+    monkeypatch.setattr(live, "time", server.clock)
+    monkeypatch.setattr(live, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(live, "SETTLE_S", 0.0)
+    words = (*SMALL, "--slo", "e2e_p80=3s", "--width", "30", "--state", "state.json")
+    with OpenAi() as api:
+        short = command(f"{api.url}/v1", *words, "--budget", "20s")
+        kept = json.loads((tmp_path / "state.json").read_text())["told"]
+        longer = command(f"{api.url}/v1", *words, "--budget", "20m")
+        shorter = command(f"{api.url}/v1", *words, "--budget", "1m")
+    assert short[0] == 4 and "Go on with a budget of at least" in short[2]
+    assert longer[0] == 0 and "PASS" in longer[1]
+    gone_on = json.loads((tmp_path / "state.json").read_text())["told"]
+    assert gone_on[: len(kept)] == kept and len(gone_on) > len(kept) > 0
+    assert shorter[0] == 1 and "the search has a budget of 1200 s already, not 60 s: name as much or more" in shorter[2]
+
+
+def test_a_budget_that_ends_before_the_first_answer_resolves_nothing_and_says_what_would(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = VirtualServer(slots=4, service_s=30.0)
+    monkeypatch.setattr(live, "Run", server.run)
+    monkeypatch.setattr(live, "time", server.clock)
+    monkeypatch.setattr(live, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(live, "SETTLE_S", 0.0)
+    with OpenAi() as api:
+        status, _, err = command(f"{api.url}/v1", *SMALL, "--slo", "e2e_p80=60s", "--budget", "5s")
+    assert status == 4 and "UNRESOLVED: the budget ended before one answer was complete" in err
+    assert "some hundred times as long as an answer takes" in err
+
+
+def test_an_slo_that_is_none_is_a_wrong_word(command: Command) -> None:
+    status, _, err = command("http://127.0.0.1:1/v1", "--slo", "fast")
+    assert status == 2 and "expected metric_pQUANTILE=LIMIT" in err
 
 
 def test_an_interrupted_search_says_how_far_it_came_and_keeps_it(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import csv
 import json
 import os
+import re
 import signal
 import ssl
 import subprocess
@@ -51,14 +52,45 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 
 def test_a_run_prints_figures_with_what_they_mean_and_whether_they_hold(command: Command) -> None:
     with OpenAi() as server:
-        status, out, _ = command(f"{server.url}/v1", "--users", "4", "-n", "60", *SMALL, *LENIENT)
+        status, out, _ = command(f"{server.url}/v1", "--users", "4", "-n", "60", "--explain", *SMALL, *LENIENT)
     assert status == 0
-    assert "closed loop, 4 users" in out and "TTFT, from when due" in out and "output tokens" in out
-    assert "90% of requests with TTFT at most 10 s: 100.00%" in out
+    assert "closed loop, 4 users" in out and "TTFT: when due to first token" in out and "output tokens" in out
+    assert "90% of requests with TTFT at most 10 s: 100.00%" in out and "of 60: met; goodput" in out
     assert "output length ok 100.0% of answers have exactly the output tokens asked for" in out
     assert "percentile: " in out and "INVALID" not in out
     paths = {path for path, _ in server.asked}
     assert len(server.asked) == 60 and paths == {"/v1/completions"}
+
+
+def test_the_main_table_and_the_verdict_come_last_and_each_figure_says_what_it_is(
+    command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with OpenAi() as server, pytest.raises(SystemExit) as ended:
+        main(["load", f"{server.url}/v1", "--users", "4", "-n", "60", *SMALL, *LENIENT])
+    assert not ended.value.code
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert len(lines) < 35
+    latency = next(place for place, line in enumerate(lines) if line.startswith("latency of complete answers"))
+    assert lines[latency + 3].strip().startswith("TTFT: when due to first token ")
+    assert [line.split()[0] for line in lines[-3:]] == ["90%", "good:", "VALID:"]
+    assert re.fullmatch(r"VALID: \d+ of 13 gates passed, \d+ do not apply \(--explain .*\)", lines[-1])
+    assert "output length" not in "\n".join(lines), "a gate that passed is only counted"
+
+
+def test_a_gate_that_failed_is_told_in_full_at_the_end(command: Command) -> None:
+    with OpenAi(always(streamed(40, told_usage(16, 40)))) as server:
+        status, out, _ = command(f"{server.url}/v1", "-n", "40", *SMALL, *LENIENT)
+    assert status == 3
+    last = out[out.index("goodput: good answers") :]
+    assert "INVALID: output length: 0.0% of answers have exactly the output tokens asked for" in last
+
+
+def test_help_shows_the_command_as_it_is_called(command: Command) -> None:
+    status, out, _ = command("--help")
+    assert status == 0 and out.startswith("Usage: headrace load [OPTIONS] {ENDPOINT|URL}")
+    status, _, err = command("http://127.0.0.1:1/v1", "--users")
+    assert status == 2 and "load run" not in err
+    assert command("compare", "--help")[1].startswith("Usage: headrace load compare [OPTIONS] {A} {B}")
 
 
 def test_with_json_a_run_is_one_document_and_a_sweep_is_one_too(command: Command) -> None:
@@ -90,6 +122,7 @@ def test_a_sweep_writes_a_file_for_each_level_and_two_of_them_can_be_compared(co
     assert "closed loop" in page.lower() and 'src="http' not in page
     status, out, err = command("compare", "run-1.json", "run-2.json")
     assert "paired by request number" in out and "TTFT p50" in out
+    assert "The runs differ in nothing that they were asked for." in out
     assert status == 0 or (status == 5 and "B is worse than A" in err)
 
 
@@ -129,7 +162,8 @@ def test_chats_of_a_file_go_to_the_chat_route_and_open_answers_are_remarked(comm
             f"{server.url}/v1", "-n", "40", "--dataset", "mine.jsonl", "--calibration", "0", *LENIENT
         )
     assert status == 0 and {path for path, _ in server.asked} == {"/v1/chat/completions"}
-    assert "the server's own limit holds; --output-tokens N gives one" in err
+    assert "5 of 5 requests of the dataset do not say how long their answers are to be" in err
+    assert "the server's own limit holds for them; --output-tokens N gives one" in err
 
 
 def test_whole_answers_are_asked_for_and_judged_by_their_end(command: Command) -> None:
@@ -141,7 +175,7 @@ def test_whole_answers_are_asked_for_and_judged_by_their_end(command: Command) -
 
 def test_prose_is_made_to_the_length_that_the_server_counts(command: Command) -> None:
     with OpenAi() as server:
-        status, out, _ = command(f"{server.url}/v1", "--text", "-n", "40", *SMALL, *LENIENT)
+        status, out, _ = command(f"{server.url}/v1", "--text", "-n", "40", "--explain", *SMALL, *LENIENT)
     assert status == 0 and "the server counts 0 tokens more or less than the 16 sent" in out
 
 
@@ -263,6 +297,11 @@ def test_what_cannot_be_is_told_before_a_request_is_sent(command: Command, words
         status, out, err = command(f"{server.url}/v1", "-n", "40", "--calibration", "0", *words)
     assert status in (1, 2) and said in err and not out
     assert not server.asked
+
+
+def test_an_slo_that_is_none_is_a_wrong_word(command: Command) -> None:
+    status, _, err = command("http://127.0.0.1:1/v1", "-n", "40", "--slo", "ttft_p99=soon")
+    assert status == 2 and "expected metric_pQUANTILE=LIMIT" in err
 
 
 def test_a_full_disk_costs_one_file_and_not_the_others(command: Command, tmp_path: Path) -> None:

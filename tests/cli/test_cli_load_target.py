@@ -89,6 +89,31 @@ def test_of_several_models_one_has_to_be_named() -> None:
         find(f"{server.url}/v1")
 
 
+def test_a_path_that_leads_nowhere_is_told_with_what_answered_and_what_was_expected() -> None:
+    with ToyApi({"/v2/v1/models": [{"data": "none"}]}) as api:
+        with pytest.raises(
+            CommandError, match=r"/v3/v1/models answered: nothing at /v3/v1/models \(404 .*such as http"
+        ):
+            find(f"{api.url}/v3")
+        with pytest.raises(
+            CommandError, match=r"answered with JSON that lists no models; expected the models of an Op"
+        ):
+            find(f"{api.url}/v2")
+
+
+def test_what_a_headrace_server_tells_of_itself_goes_into_a_comparison() -> None:
+    told = headrace(entity(engine="llamacpp", model="smol", model_version="2", slots=4))
+    with ToyApi(told | {"/api/headrace/v1/status": [{"version": "9.9"}]}) as api:
+        about = find("mine", url=api.url).terms.about
+    assert about == {
+        "engine": "llamacpp",
+        "model": "smol version 2",
+        "slots": "4",
+        "chunks ready": "2",
+        "headrace": "9.9",
+    }
+
+
 def test_invocations_of_a_headrace_endpoint_go_to_that_path() -> None:
     with ToyApi(headrace()) as api:
         found = find(f"{api.url}/serving-endpoints/mine/invocations")

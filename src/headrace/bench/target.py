@@ -30,6 +30,8 @@ class Terms:
     """Its server is just taking a profile of it, and the two disturb each other."""
     context: int | None = None
     """Tokens that fit a slot: the least of its served entities."""
+    about: dict[str, str] = field(default_factory=dict)
+    """Engine, model and version of those that requests go to, in words."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,15 @@ def capacity(
     target: given.TargetArgument,
     *,
     slo: Annotated[str, typer.Option("--slo", metavar="LIMITS", help="As with `headrace load`.")],
-    budget: Annotated[str, typer.Option("--budget", metavar="TIME", help="The search takes no longer.")] = "20m",
+    budget: Annotated[
+        str,
+        typer.Option(
+            "--budget",
+            metavar="TIME",
+            help="The search takes no longer, with --state over all its runs; a search that was UNRESOLVED goes on "
+            "with a larger one.",
+        ),
+    ] = "20m",
     width: Annotated[
         float, typer.Option("--width", help="Of the 95% interval that is asked for, in percent of the capacity.")
     ] = 5.0,
@@ -35,7 +43,11 @@ def capacity(
     ] = None,
     state: Annotated[
         Path | None,
-        typer.Option("--state", metavar="FILE", help="Keep what was found here; where it exists, go on from it."),
+        typer.Option(
+            "--state",
+            metavar="FILE",
+            help="Keep what was found here; where it exists, go on from it, with the same words, and more --budget.",
+        ),
     ] = None,
     model: given.ModelOption = None,
     input_tokens: given.InputOption = None,
@@ -74,13 +86,12 @@ def capacity(
     that holds the capacity with 95% probability, and the range to buy. Where the budget ends first it says UNRESOLVED
     and how far it came, and exits with 4. Use requests like your own: --dataset, --trace or their lengths.
     """
-    from headrace.bench import slo as objectives  # noqa: PLC0415
     from headrace.bench.workload.source import open_workload  # noqa: PLC0415
     from headrace.bench.workload.spec import Amount, ClosedLoop  # noqa: PLC0415
 
     if dataset is not None and trace is not None:
         raise UsageError("give one of --dataset and --trace")
-    objective = objectives.parse(slo)
+    objective = given.objective(slo)
     budget_s = load_words.seconds("--budget", budget)
     for option, figure in (("--cv", cv), ("--most-rate", most_requests), ("--demand", demand)):
         if figure is not None and not 0 < figure < math.inf:

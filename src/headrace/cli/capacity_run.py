@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +38,7 @@ class CapacityRun:
         """Raises CommandError for bounds that are none."""
         from headrace.bench.capacity.search import Search  # noqa: PLC0415
 
-        self._target, self._slo, self._cv, self._state = target, slo, cv, state
+        self._target, self._slo, self._budget_s, self._cv, self._state = target, slo, budget_s, cv, state
         try:
             self._search = Search(slo.criteria, seed=seed, budget_s=budget_s, width=width, most_rate=most_rate)
         except ValueError as error:
@@ -70,7 +69,7 @@ class CapacityRun:
         from headrace.cli.capacity_view import live_progress  # noqa: PLC0415
         from headrace.cli.stopping import stop_on_signal, unless_stopped  # noqa: PLC0415
 
-        with live_progress(quiet=quiet or not sys.stderr.isatty()) as live, stop_on_signal() as stop:
+        with live_progress(self._budget_s, quiet=quiet) as live, stop_on_signal() as stop:
             spec = await unless_stopped(stop, prepare(spec, self._target.tls, live.say))
             search = LiveSearch(
                 self._search,

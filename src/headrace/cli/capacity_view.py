@@ -6,11 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from headrace.cli.live_line import Show, live_line
 from headrace.cli.output import console, number, print_table
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from headrace.bench.capacity.answer import Answer, Point
     from headrace.bench.capacity.live import Look
     from headrace.bench.results.findings import Finding
@@ -19,15 +18,13 @@ if TYPE_CHECKING:
 
 
 class Live:
-    """One line on standard error that says how the search stands; nothing where nobody looks."""
+    """Says how the search stands."""
 
-    def __init__(self, progress: Progress | None) -> None:
-        self._progress = progress
-        self._task = None if progress is None else progress.add_task("", total=None)
+    def __init__(self, show: Show, budget_s: float) -> None:
+        self._show, self._budget_s = show, budget_s
 
     def say(self, words: str) -> None:
-        if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, description=words)
+        self._show(words, 0.0)
 
     def show(self, look: Look) -> None:
         probe, observed = look.probe, look.observed
@@ -39,23 +36,18 @@ class Live:
             words.append(f"{observed.rejected} refused (429)")
         if look.interval is not None:
             words.append(f"capacity {look.interval[0]:.3g} to {look.interval[1]:.3g} requests/s")
-        self.say(", ".join(words))
+        self._show(", ".join(words), look.spent_s / self._budget_s)
 
 
 @contextmanager
-def live_progress(*, quiet: bool) -> Iterator[Live]:
-    if quiet:
-        yield Live(None)
-        return
-    from rich.progress import Progress, SpinnerColumn, TextColumn  # noqa: PLC0415
-
-    columns = SpinnerColumn(), TextColumn("{task.description}", markup=False)
-    with Progress(*columns, console=console(stderr=True), transient=True) as progress:
-        yield Live(progress)
+def live_progress(budget_s: float, *, quiet: bool) -> Iterator[Live]:
+    with live_line(quiet=quiet) as show:
+        yield Live(show, budget_s)
 
 
 def print_answer(answer: Answer, findings: Sequence[Finding], slo: Slo, target: Target) -> None:
     from headrace.bench import slo as objectives  # noqa: PLC0415
+    from headrace.bench.capacity.evidence import USUAL_EFFECT  # noqa: PLC0415
 
     out = console()
 
@@ -87,6 +79,15 @@ def print_answer(answer: Answer, findings: Sequence[Finding], slo: Slo, target: 
         [_probe(point) for point in answer.curve],
         title=f"{answer.requests:,} requests in {answer.seconds:,.0f} s",
     )
+    for point in answer.curve:
+        if point.invalid:
+            say(f"INVALID, {point.phase} at {_load(point)}: {'; '.join(point.invalid)}")
+    if answer.curve:
+        say(
+            "design effect: requests in a batch share their fate, so many of them count for one. Intervals and "
+            f"verdicts have it; assumed: {USUAL_EFFECT:g}, until bad requests show it",
+            "dim",
+        )
 
 
 def _rates(answer: Answer, rate: float) -> list[list[str]]:
@@ -114,13 +115,16 @@ def _estimates(answer: Answer, *rates: float) -> list[tuple[str, int, *tuple[flo
     return rows
 
 
+def _load(point: Point) -> str:
+    return f"{point.rate:.4g}/s" if point.users is None else f"{point.users} users = {point.rate:.4g}/s"
+
+
 def _probe(point: Point) -> list[str]:
-    load = f"{point.rate:.4g}/s" if point.users is None else f"{point.users} users = {point.rate:.4g}/s"
     low, high = point.interval
     verdict = "INVALID" if point.invalid else "429" if point.limited else point.verdict
     return [
         point.phase,
-        load,
+        _load(point),
         f"{point.attainment:.2%}",
         f"{low:.2%}",
         f"{high:.2%}",

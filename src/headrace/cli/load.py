@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from headrace.cli import load_options as given
 from headrace.cli import load_words
@@ -29,10 +29,12 @@ class _LoadGroup(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-NO_LENGTH = (
-    "requests of the dataset do not say how long their answers are to be, so the server's own limit holds; "
-    "--output-tokens N gives one"
-)
+class _LoadCommand(TyperCommand):
+    """Goes by its group's name: nobody has to write ``run``."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        return super().make_context(parent.info_name, args, parent.parent, **extra)
+
 
 app = typer.Typer(
     cls=_LoadGroup,
@@ -43,7 +45,7 @@ app = typer.Typer(
 app.command("compare")(compare)
 
 
-@app.command("run")
+@app.command("run", cls=_LoadCommand)
 def load(
     target: given.TargetArgument,
     *,
@@ -130,6 +132,9 @@ def load(
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write a report with plots, in one file.")
     ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print what every figure means and what every validity gate saw, too.")
+    ] = False,
     url: UrlOption = None,
     api_key: KeyOption = None,
     data_dir: DataDirOption = None,
@@ -146,11 +151,10 @@ def load(
     """
     import numpy as np  # noqa: PLC0415
 
-    from headrace.bench import slo as objectives  # noqa: PLC0415
     from headrace.bench.workload.source import open_workload, too_long  # noqa: PLC0415
     from headrace.bench.workload.spec import Amount  # noqa: PLC0415
 
-    objective = None if slo is None else objectives.parse(slo)
+    objective = None if slo is None else given.objective(slo)
     options = given.RequestOptions(
         input_tokens,
         output_tokens,
@@ -173,8 +177,11 @@ def load(
     how.check(amount)
     where = find_target(target, model=model, url=url, key=api_key, data_dir=data_dir)
     notes = [*workload.findings]
-    if dataset is not None and np.isnan(workload.lengths[:, 1]).any():
-        notes.append(NO_LENGTH)
+    if dataset is not None and (open_ended := int(np.isnan(workload.lengths[:, 1]).sum())):
+        notes.append(
+            f"{open_ended:,} of {len(workload.lengths):,} requests of the dataset do not say how long their answers "
+            "are to be, so the server's own limit holds for them; --output-tokens N gives one"
+        )
     if where.terms.measuring:
         notes.append(given.MEASURING)
     if where.terms.context is not None and (said := too_long(workload, where.terms.context)) is not None:
@@ -185,4 +192,5 @@ def load(
         )
         for level in how.levels(where, workload)
     ]
-    LoadRuns(where, objective, calibration, notes, Outputs(out, csv, html), json_output=json_output).run(specs)
+    outputs = Outputs(out, csv, html)
+    LoadRuns(where, objective, calibration, notes, outputs, json_output=json_output, explain=explain).run(specs)

@@ -32,10 +32,10 @@ def compare(
     *,
     json_output: JsonOption = False,
 ) -> None:
-    """Compare two runs: B less A, with 95% intervals.
+    """Compare two runs: B less A, with intervals that hold together with 95%.
 
-    Runs of the same seed, requests and arrivals are compared request by request. Exits with 5 where B is worse in any
-    figure, and with 3 where one of the runs is INVALID.
+    Tells first in what the runs differ. Runs of the same seed, requests and arrivals are compared request by request.
+    Exits with 5 where B is worse in any figure, and with 3 where one of the runs is INVALID.
     """
     import msgspec  # noqa: PLC0415
 
@@ -46,9 +46,13 @@ def compare(
     if json_output:
         print_json({"verdict": found.verdict, **msgspec.to_builtins(found)})
     else:
+        if found.differs:
+            print_table(["differs", "A", "B"], [[each.name, each.a, each.b] for each in found.differs])
+        else:
+            console().print("The runs differ in nothing that they were asked for.")
         console().print(f"{found.requests[0]} and {found.requests[1]} requests, {found.words}", markup=False)
         print_table(
-            ["figure", ">A", ">B", ">B - A", ">95% from", ">to", ">detectable", "B is"],
+            ["figure", ">A", ">B", ">B - A", ">95%, of all together, from", ">to", ">detectable", "B is"],
             [
                 [
                     f"{each.name} ({each.unit})",

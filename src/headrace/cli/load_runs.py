@@ -33,9 +33,11 @@ class LoadRuns:
         outputs: Outputs,
         *,
         json_output: bool,
+        explain: bool = False,
     ) -> None:
+        """``explain``: print every gate and definition, too."""
         self._target, self._slo, self._calibration_s, self._notes = target, slo, calibration_s, notes
-        self._outputs, self._json = outputs, json_output
+        self._outputs, self._json, self._explain = outputs, json_output, explain
 
     def run(self, specs: Sequence[ClientSpec]) -> None:
         """Raises CommandError where nothing was answered, the run was interrupted, it is not valid, or a file could not
@@ -82,6 +84,7 @@ class LoadRuns:
                 f"{self._target.model} at {self._target.url}",
                 self._target.terms.simulated,
                 self._calibration_s,
+                self._target.terms.about,
             )
             return await self._session(session, stop, live.show)
 
@@ -92,7 +95,7 @@ class LoadRuns:
     def _show(self, measured: Measured) -> None:
         from headrace.cli.load_view import print_summary  # noqa: PLC0415
 
-        print_summary(measured.summary)
+        print_summary(measured.summary, explain=self._explain)
 
     def _show_all(self, measured: list[Measured], *, several: bool) -> None:
         from headrace.cli.load_view import json_summary, print_levels  # noqa: PLC0415

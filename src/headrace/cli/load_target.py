@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,12 +108,20 @@ def _only_model(server: Connection) -> str:
                 "by --api-key or HEADRACE_API_KEY"
             ) from None
         raise CommandError(
-            f"{server.url}/v1/models does not list its models ({error}); name one with --model"
+            f"{server.url}/v1/models {_answered(error)}; expected the models of an OpenAI-compatible server. Is the "
+            "URL right, such as http://127.0.0.1:8000/v1? If it is, name the model with --model"
         ) from None
     if len(names) != 1:
         shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
         raise CommandError(f"{server.url} has {len(names)} models ({shown or 'none'}); name one with --model")
     return names[0]
+
+
+def _answered(error: Exception) -> str:
+    """What came in place of a list of models."""
+    if isinstance(error, ApiError):
+        return f"answered: {error}"
+    return "answered with JSON that lists no models"
 
 
 def _headrace_terms(server: Connection, endpoint: str, *, named: bool = False) -> Terms:
@@ -140,11 +149,25 @@ def _headrace_terms(server: Connection, endpoint: str, *, named: bool = False) -
             simulated=bool(told["simulated"]),
             measuring=bool(told.get("measuring")),
             context=min(int(entity["context"]) for entity in routed),
+            about=_about(server, routed),
         )
     except (ApiError, LookupError, TypeError, ValueError) as error:
         if named and isinstance(error, ApiError) and error.code in ("RESOURCE_DOES_NOT_EXIST", "UNAUTHENTICATED"):
             raise
         return Terms()
+
+
+def _about(server: Connection, routed: list[dict[str, Any]]) -> dict[str, str]:
+    """What a comparison of two runs must know of the server."""
+    told: dict[str, set[Any]] = {
+        "engine": {entity.get("engine") for entity in routed},
+        "model": {f"{entity.get('model')} version {entity.get('model_version')}" for entity in routed},
+        "slots": {entity.get("slots") for entity in routed},
+        "chunks ready": {sum(int(entity["chunks_ready"]) for entity in routed)},
+    }
+    with suppress(ApiError, LookupError, TypeError):
+        told["headrace"] = {server.get("/api/headrace/v1/status")["version"]}
+    return {name: ", ".join(sorted(map(str, values))) for name, values in told.items()}
 
 
 def _databricks_terms(server: Connection, endpoint: str) -> Terms:

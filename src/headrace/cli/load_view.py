@@ -1,17 +1,16 @@
-"""How a load run looks: a live line while it runs; figures with their intervals, gates and definitions at its end."""
+"""How a load run looks: a live line while it runs; then what it shows of the server, figures with what each of them is,
+and at the end whether they hold."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from headrace.cli.live_line import Show, live_line
 from headrace.cli.output import console, number, print_table
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from headrace.bench.results.figures import Attainment, Figures
     from headrace.bench.results.percentiles import Distribution
     from headrace.bench.results.summary import Summary
@@ -19,27 +18,27 @@ if TYPE_CHECKING:
     from headrace.bench.workload.spec import Arrivals, LoadSpec
 
 LATENCIES = (
-    ("ttft_scheduled", "TTFT, from when due"),
-    ("ttft_sent", "TTFT, from sending"),
-    ("tpot", "TPOT"),
-    ("itl_event", "ITL, by event"),
-    ("itl_token", "ITL, by token"),
-    ("e2e_scheduled", "E2E, from when due"),
-    ("e2e_sent", "E2E, from sending"),
-    ("lag", "sent late by"),
+    ("ttft_scheduled", "TTFT: when due to first token"),
+    ("ttft_sent", "TTFT: sending to first token"),
+    ("tpot", "TPOT: first to last token, a token"),
+    ("itl_event", "ITL: event to event"),
+    ("itl_token", "ITL: event to event, a token"),
+    ("e2e_scheduled", "E2E: when due to end of answer"),
+    ("e2e_sent", "E2E: sending to end of answer"),
+    ("lag", "late: when due to sending, the client's"),
 )
+"""With what each is in few words; ``bench.results.definitions`` has it in full."""
 
 
 class Live:
-    """One line on standard error that says how the run stands; nothing where nobody looks."""
+    """Says how a run stands."""
 
-    def __init__(self, spec: LoadSpec, progress: Progress | None) -> None:
+    def __init__(self, spec: LoadSpec, show: Show) -> None:
         self._amount = spec.amount
-        self._progress = progress
-        self._task: TaskID | None = None if progress is None else progress.add_task("", total=1.0)
+        self._show = show
 
     def say(self, words: str) -> None:
-        self._update(0.0, words)
+        self._show(words, 0.0)
 
     def show(self, look: Look) -> None:
         parts = [0.0]
@@ -60,23 +59,13 @@ class Live:
             words.append(f"{look.rejected} refused (429)")
         if look.failed:
             words.append(f"{look.failed} failed")
-        self._update(min(1.0, max(parts)), ", ".join(words))
-
-    def _update(self, completed: float, words: str) -> None:
-        if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, completed=completed, description=words)
+        self._show(", ".join(words), max(parts))
 
 
 @contextmanager
 def live_progress(spec: LoadSpec, *, quiet: bool) -> Iterator[Live]:
-    if quiet or not sys.stderr.isatty():
-        yield Live(spec, None)
-        return
-    from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
-
-    columns = BarColumn(bar_width=24), TextColumn("{task.description}", markup=False)
-    with Progress(*columns, console=console(stderr=True), transient=True) as progress:
-        yield Live(spec, progress)
+    with live_line(quiet=quiet) as show:
+        yield Live(spec, show)
 
 
 def print_note(words: str) -> None:
@@ -116,58 +105,68 @@ def _level(summary: Summary) -> list[str]:
     ]
 
 
-def print_summary(summary: Summary) -> None:
-    """INVALID first, where it is; then counts, rates, latencies, attainment, gates, findings and definitions."""
+def print_summary(summary: Summary, *, explain: bool = False) -> None:
+    """What was found, counts, rates, latencies, attainment, and last whether it is to be believed. ``explain``: every
+    definition in full and every gate, before all of it."""
     out, figures = console(), summary.headline
+    if explain and summary.whole.counts.ok:
+        _print_explained(summary, figures)
     out.print(f"{summary.target}: {describe(summary.spec.arrivals)}", markup=False, highlight=False)
     if summary.simulated:
         out.print("[yellow]The endpoint runs the simulated engine: these figures are no model's.[/yellow]")
-    for reason in summary.reasons if summary.whole.counts.ok else ():
-        out.print(f"INVALID: {reason}", style="bold red", markup=False)
-    which = "steady window" if summary.steady is not None else "whole load"
+    for finding in summary.findings:
+        out.print(f"found: {finding.words}", markup=False, highlight=False)
     mark = "" if summary.valid else "INVALID "
-    out.print(
-        f"Figures of the {which}, {figures.start_s:.1f} to {figures.end_s:.1f} s ({summary.window.words})",
-        markup=False,
-        highlight=False,
-    )
     print_table(
         [">requests", ">answered", ">rejected (429)", ">unavailable (503)", ">failed", ">timed out", ">unfinished"],
         [_counts(summary.whole)],
         title=f"{mark}requests, whole load",
     )
-    if summary.whole.counts.ok:
-        _print_figures(summary, figures, mark)
-    for finding in summary.findings:
-        out.print(f"found: {finding.words}", markup=False, highlight=False)
     if not summary.whole.counts.ok:
         return
-    print_table(
-        ["gate", "", "what was seen"],
-        [[gate.name, {True: "ok", False: "FAILED", None: "-"}[gate.passed], gate.words] for gate in summary.gates],
+    which = "steady window" if summary.steady is not None else "whole load"
+    out.print(
+        f"Figures of the {which}, {figures.start_s:.1f} to {figures.end_s:.1f} s ({summary.window.words})",
+        markup=False,
+        highlight=False,
     )
-    for name, words in _defined(summary, figures):
-        out.print(f"{name}: {words}", style="dim", markup=False)
+    _print_figures(summary, figures, mark)
+    _print_verdict(summary)
 
 
 def _print_figures(summary: Summary, figures: Figures, mark: str) -> None:
     out, rates = console(), figures.tokens_per_s
     print_table(
-        ["per second", f">{mark}mean", ">of a request"],
+        ["per second", f">{mark}mean", ">of a request", "what is counted"],
         [
-            ["requests offered", number(figures.offered_per_s, 3), ""],
-            ["requests answered", number(figures.completed_per_s, 3), ""],
-            ["input tokens", number(rates.input, 1), number(figures.input_tokens, 1)],
-            ["output tokens", number(rates.output, 1), number(figures.output_tokens, 1)],
-            ["input + output tokens", number(rates.input_and_output, 1), _both(figures)],
-            ["reference tokens (work)", number(rates.reference, 1), number(figures.work, 1)],
+            ["requests offered", number(figures.offered_per_s, 3), "", "due in the span"],
+            ["requests answered", number(figures.completed_per_s, 3), "", "complete answers that ended in the span"],
+            ["input tokens", number(rates.input, 1), number(figures.input_tokens, 1), "from sending to first token"],
+            ["output tokens", number(rates.output, 1), number(figures.output_tokens, 1), "when each one's event came"],
+            ["input + output tokens", number(rates.input_and_output, 1), _both(figures), "both together"],
+            *(
+                [
+                    [
+                        "reference tokens",
+                        number(rates.reference, 1),
+                        number(figures.work, 1),
+                        "work; 2048/256 weighs 2304",
+                    ]
+                ]
+                if summary.weights_known
+                else []
+            ),
         ],
     )
-    print_table(
-        ["seconds", ">p50", ">p90", ">p95", ">p99", ">p99.9", ">mean", ">max"],
-        [[name, *_latency(getattr(figures.latencies, field))] for field, name in LATENCIES],
-        title=f"{mark}latency [95% interval]",
-    )
+    if summary.notebook is not None:
+        book = summary.notebook
+        out.print(
+            f"As Databricks' notebook would say, which is not tokens over time: {book.tokens_per_s:,.1f} tokens/s "
+            f"= ({book.mean_input_tokens:.1f} + {book.mean_output_tokens:.1f}) x {book.users} / "
+            f"{book.median_latency_s:.3f} s",
+            style="dim",
+            markup=False,
+        )
     for share, words in (
         (
             figures.latencies.several_token_events,
@@ -177,17 +176,43 @@ def _print_figures(summary: Summary, figures: Figures, mark: str) -> None:
     ):
         if share:
             out.print(f"{share:.1%} {words}", markup=False, highlight=False)
+    print_table(
+        ["seconds", ">p50", ">p90", ">p95", ">p99", ">p99.9", ">mean", ">max"],
+        [[name, *_latency(getattr(figures.latencies, field))] for field, name in LATENCIES],
+        title=f"{mark}latency of complete answers [95% interval, by order statistics]",
+    )
     for attainment in figures.attainments:
         out.print(f"{mark}{_attained(attainment)}", markup=False, highlight=False)
-    if summary.notebook is not None:
-        book = summary.notebook
+    if figures.attainments:
         out.print(
-            f"As Databricks' notebook would say: {book.tokens_per_s:,.1f} tokens/s "
-            f"= ({book.mean_input_tokens:.1f} + {book.mean_output_tokens:.1f}) x {book.users} / "
-            f"{book.median_latency_s:.3f} s",
+            "good: complete and within every limit, from when due; 429s are apart [95% interval, exact binomial]; "
+            "goodput: good answers that ended in the span, a second",
             style="dim",
             markup=False,
+            highlight=False,
         )
+
+
+def _print_verdict(summary: Summary) -> None:
+    """Passed gates in a few words, failed ones in full."""
+    passed = sum(gate.passed is True for gate in summary.gates)
+    idle = sum(gate.passed is None for gate in summary.gates)
+    counted = f"{passed} of {len(summary.gates)} gates passed" + (f", {idle} do not apply" if idle else "")
+    if summary.valid:
+        console().print(f"VALID: {counted} (--explain tells what each saw, and defines every figure)", style="bold")
+        return
+    for reason in summary.reasons:
+        console().print(f"INVALID: {reason}", style="bold red", markup=False)
+    console().print(f"{counted} (--explain tells what each saw, and defines every figure)", highlight=False)
+
+
+def _print_explained(summary: Summary, figures: Figures) -> None:
+    for name, words in _defined(summary, figures):
+        console().print(f"{name}: {words}", style="dim", markup=False)
+    print_table(
+        ["gate", "", "what was seen"],
+        [[gate.name, {True: "ok", False: "FAILED", None: "-"}[gate.passed], gate.words] for gate in summary.gates],
+    )
 
 
 def describe(arrivals: Arrivals) -> str:
@@ -248,7 +273,7 @@ def _attained(found: Attainment) -> str:
     if found.rejected and found.share_with_rejected is not None:
         with_rejected = f"; {found.share_with_rejected:.2%} with {found.rejected} refused (429) as not good"
     return (
-        f"{found.words}: {found.share:.2%} [{found.low:.2%}, {found.high:.2%}] of {found.judged}, "
+        f"{found.words}: {found.share:.2%} [{found.low:.2%}, {found.high:.2%}] of {found.judged}: {found.met}; "
         f"goodput {found.goodput_per_s:.3g} requests/s{with_rejected}"
     )
 

@@ -12,7 +12,8 @@ import numpy as np
 from headrace.bench.capacity import confirmation, scout
 from headrace.bench.capacity.answer import Answer, Limit
 from headrace.bench.capacity.evidence import Told, common_effect, usable, verdict
-from headrace.bench.capacity.posterior import Posterior, posterior
+from headrace.bench.capacity.knowledge import REACH, SEARCH_SHARE, Knowledge
+from headrace.bench.capacity.posterior import Posterior
 from headrace.bench.capacity.protocol import Budget, Observed, Phase, Probe
 from headrace.bench.capacity.result import Result, summarise
 from headrace.bench.capacity.stability import grows
@@ -22,12 +23,8 @@ from headrace.bench.slo import Criterion
 
 BRACKET_STEPS = (1.5, 1.5, 2.0, 3.0)
 """Factors between rates while all probes agree."""
-REACH = 128.0
-"""The capacity is looked for within this factor of where the scout points."""
 TIME_SHARE: dict[Phase, float] = {"floor": 0.04, "scout": 0.03, "bracket": 0.08, "refine": 0.15, "confirm": 0.3}
 """Of the budget, that one probe may take."""
-SEARCH_SHARE = 0.6
-"""Of the budget; the rest is for the confirmation."""
 FAIL_SHARE = 0.15, 0.08
 """Of the budget, before and after the end of the search: where no rate has failed by then it looks well above all,
 since without a failure nothing that was seen bounds the capacity."""
@@ -38,6 +35,8 @@ LONGER = 1.5
 """And this much longer where nothing is decided."""
 ERROR: dict[Phase, float] = {"floor": 0.01, "scout": 0.01, "bracket": 0.02, "refine": 0.001, "confirm": 0.001}
 """Of the sequential test that ends a probe early."""
+UNANSWERED_SHARE = 0.5
+"""Of the budget, that the first answer may take: without one, nothing at all is known."""
 NEAR_LIMIT = 1.1
 """The range's limit is found when a rate that holds is within this factor below one that is refused."""
 BELOW = (0.4, 0.9)
@@ -72,18 +71,15 @@ class Search:
             raise ValueError("a capacity search needs criteria with an attainment between 0 and 1, such as 0.99")
         if not (budget_s > 0 and 0 < width < 1 and most_rate > 0 and most_users >= 1):
             raise ValueError("budget, highest rate and users of a capacity search must be positive, its width below 1")
-        self.told: list[Told] = []
-        self.budgets = [Budget(0, budget_s)]
         self._targets = tuple(criterion.attainment for criterion in criteria)
         self._unit = math.ceil(1 / (1 - max(self._targets)) - 1e-9)  # requests of which one may be bad
         self._seeds = np.random.default_rng(seed)
+        self._known = Knowledge(self._targets, budget_s, most_rate)
         self._width, self._most_rate, self._most_users = width, most_rate, most_users
         self._planned: list[Probe] = []
         self._confirming: float | None = None
         self._looks = self._judged = 0
         self._confirmed: float | None = None
-        self._start: float | None = None
-        self._belief: tuple[int, Posterior] | None = None
 
     # What a driver asks
 
@@ -106,14 +102,16 @@ class Search:
 
         Raises ValueError when it was another search, or had more.
         """
-        now_s, earlier = self._budget_s, list(budgets)
+        now_s, earlier = self._known.budget_s, list(budgets)
         if earlier:
             self.budgets[:] = [earlier.pop(0)]
         for number, (probe, result) in enumerate(told):
             while earlier and earlier[0].since <= number:
                 self.extend(earlier.pop(0).seconds)
             if self.next() != probe:
-                raise ValueError("these results are of a search with another SLO, seed, budget or bounds: start anew")
+                raise ValueError(
+                    "these results are of a search with another SLO, seed, width or highest rate: start anew"
+                )
             self._take(probe, result)
         for later in earlier:
             self.extend(later.seconds)
@@ -124,18 +122,21 @@ class Search:
 
         Raises ValueError when it is less than before.
         """
-        if budget_s < self._budget_s:
+        had_s = self._known.budget_s
+        if budget_s < had_s:
             raise ValueError(
-                f"the search has a budget of {self._budget_s:.0f} s already, not {budget_s:.0f} s: name as much or more"
+                f"the search has a budget of {had_s:.0f} s already, not {budget_s:.0f} s: name as much or more"
             )
-        if budget_s > self._budget_s:
+        if budget_s > had_s:
             self.budgets.append(Budget(len(self.told), budget_s))
 
     def enough(self, probe: Probe, observed: Observed) -> bool:
         """Whether the probe may end now: decided (at any number of looks), hopeless, or out of time."""
-        answered = len(observed.scheduled_s)
-        share = observed.elapsed_s / self._budget_s / TIME_SHARE[probe.phase]
-        if observed.finished or self.spent_s + observed.elapsed_s >= self._budget_s or share > 2:
+        answered, budget_s = len(observed.scheduled_s), self._known.budget_s
+        share = observed.elapsed_s / budget_s / TIME_SHARE[probe.phase]
+        if probe.phase == "floor" and not (answered or observed.finished):
+            return self._too_slow(observed.elapsed_s)
+        if observed.finished or self.spent_s + observed.elapsed_s >= budget_s or share > 2:
             return True
         if answered < probe.min_requests or observed.elapsed_s < probe.min_s:
             return False
@@ -145,17 +146,21 @@ class Search:
         return self._decided(probe, result) != "UNRESOLVED"
 
     @property
-    def _budget_s(self) -> float:
-        return self.budgets[-1].seconds
+    def told(self) -> list[Told]:
+        return self._known.told
+
+    @property
+    def budgets(self) -> list[Budget]:
+        return self._known.budgets
 
     @property
     def spent_s(self) -> float:
-        return sum(result.elapsed_s for _, result in self.told)
+        return self._known.spent_s
 
     @property
     def interval(self) -> tuple[float, float] | None:
         """Of the capacity, at 95%, as far as it is known; for showing progress."""
-        belief = self._posterior()
+        belief = self._known.belief()
         return None if belief is None else (belief.quantile(0.025), belief.quantile(0.975))
 
     # Decisions, in the order of the phases
@@ -164,13 +169,15 @@ class Search:
         if not self.told:
             return [scout.floor(self._unit, self._seed())]
         last, result = self.told[-1]
+        if last.phase == "floor" and not result.requests:
+            return self._answer("budget") if self._too_slow(0.0) else [scout.floor(self._unit, self._seed())]
         if last.phase == "floor" and (result.invalid or scout.impossible(result, self._targets)):
             return self._answer("client" if result.invalid else "latency")
         if last.users is not None:
             users = scout.next_users(self.told, self._targets, self._most_users)
-            if users is not None and self._left_s > 0.7 * self._budget_s:
+            if users is not None and self._known.left_s > 0.7 * self._known.budget_s:
                 return [scout.level(users, self._unit, self._seed())]
-            self._start = min(scout.start_rate(self.told, self._targets), self._most_rate)
+            self._known.start = min(scout.start_rate(self.told, self._targets), self._most_rate)
         elif result.invalid:
             return self._answer("client")
         if last.phase == "confirm":
@@ -184,64 +191,64 @@ class Search:
         """Bracket or refine; confirm when the interval is narrow or the time for it has come."""
         if len(self.told) >= MOST_PROBES or self._looks >= MOST_LOOKS:
             return self._answer("budget")
-        among = usable(self.told)
-        refused = self._refused()
+        among = self._known.usable()
+        refused = self._known.refused()
         if not among:
-            rate = self._begin() if refused is None else min(self._begin(), refused / 1.5)
+            rate = self._known.begin if refused is None else min(self._known.begin, refused / 1.5)
             return self._open("bracket", rate, self._unit * 10)
         verdicts = [verdict([one], self._targets, among=among) for one in among]
         rates = [one[0].rate or 0.0 for one in among]
-        belief = self._posterior()
+        belief = self._known.belief()
         assert belief is not None
         held = max((rate for rate, each in zip(rates, verdicts, strict=True) if each == "PASS"), default=0.0)
-        if "FAIL" not in verdicts and held >= min(self._highest * 0.999, (refused or math.inf) / NEAR_LIMIT):
+        if "FAIL" not in verdicts and held >= min(self._known.highest * 0.999, (refused or math.inf) / NEAR_LIMIT):
             return self._confirm(belief)
         if "UNRESOLVED" not in verdicts and len(set(verdicts)) == 1:
             if verdicts[0] == "PASS":
                 step = BRACKET_STEPS[min(len(rates) - 1, 2)]
-                return self._open("bracket", self._below_limit(max(rates) * step, max(rates)), self._unit * 10)
-            if min(rates) <= self._begin() / REACH * 1.001:
+                return self._open("bracket", self._known.below_limit(max(rates) * step, max(rates)), self._unit * 10)
+            if min(rates) <= self._known.begin / REACH * 1.001:
                 return self._answer("latency")
             step = BRACKET_STEPS[min(len(rates) - 1, 3)]
-            return self._open("bracket", max(min(rates) / step, self._begin() / REACH), self._unit * 10)
+            return self._open("bracket", max(min(rates) / step, self._known.begin / REACH), self._unit * 10)
         low, middle, high = (belief.quantile(share) for share in (0.025, 0.5, 0.975))
         narrow = high - low <= self._width * middle
-        unbounded = "FAIL" not in verdicts and refused is None and max(rates) < 0.999 * self._highest
-        left = self._left_s / self._budget_s - (1 - SEARCH_SHARE)
+        unbounded = "FAIL" not in verdicts and refused is None and max(rates) < 0.999 * self._known.highest
+        left = self._known.left_s / self._known.budget_s - (1 - SEARCH_SHARE)
         if unbounded and left > -FAIL_SHARE[1] and (narrow or left < FAIL_SHARE[0]):
-            return self._open("bracket", min(max(rates) * BRACKET_STEPS[0], self._highest), self._unit * 10)
+            return self._open("bracket", min(max(rates) * BRACKET_STEPS[0], self._known.highest), self._unit * 10)
         if narrow or left < 0:
             return self._confirm(belief, unbounded=unbounded)
-        known = sum(result.n for _, result in among)
-        rate = min(max(middle, min(rates) / BRACKET_STEPS[0]), max(rates) * BRACKET_STEPS[0], self._highest)
+        seen = sum(result.n for _, result in among)
+        rate = min(max(middle, min(rates) / BRACKET_STEPS[0]), max(rates) * BRACKET_STEPS[0], self._known.highest)
         if refused is not None and rate > refused / NEAR_LIMIT:
-            rate = self._below_limit(rate, held or refused / BRACKET_STEPS[0])
-        return self._open("refine", rate, max(known / 4, 8 * self._unit))
+            rate = self._known.below_limit(rate, held or refused / BRACKET_STEPS[0])
+        return self._open("refine", rate, max(seen / 4, 8 * self._unit))
 
     def _confirm(self, belief: Posterior, *, unbounded: bool = False) -> list[Probe] | Answer:
-        among, refused = usable(self.told), self._refused()
+        among, refused = self._known.usable(), self._known.refused()
         tried = max(probe.rate or 0.0 for probe, _ in among)
         # Where nothing has failed yet, the belief reaches far beyond every rate that was tried.
-        highest = tried / BRACKET_STEPS[0] if unbounded else min(self._highest, tried)
+        highest = tried / BRACKET_STEPS[0] if unbounded else min(self._known.highest, tried)
         most = max(30 * self._unit, sum(result.n for _, result in among))
         plan = confirmation.plan(
             belief,
             among,
             self._targets,
             look=self._looks + 1,
-            seconds=0.95 * self._left_s,
+            seconds=0.95 * self._known.left_s,
             most_requests=most,
             before=self._confirming,
             highest=min(highest, refused / NEAR_LIMIT if refused is not None else math.inf),
         )
-        missing_s = self._lasting_s(confirmation.LEAST_LATENCIES) - confirmation.lasted_s(among, plan.rate)
-        if self._left_s < max(missing_s, confirmation.REPLICATES * self._unit / plan.rate):
+        missing_s = self._known.lasting_s(confirmation.LEAST_LATENCIES) - confirmation.lasted_s(among, plan.rate)
+        if self._known.left_s < max(missing_s, confirmation.REPLICATES * self._unit / plan.rate):
             return self._answer("budget")
         rates = [plan.rate] * confirmation.REPLICATES
         requests = max(plan.requests, 2 * self._unit, math.ceil(missing_s * plan.rate / len(rates)))
-        if 2 * requests * (len(rates) + 2) < self._left_s * plan.rate:
+        if 2 * requests * (len(rates) + 2) < self._known.left_s * plan.rate:
             above = min(plan.above, BRACKET_STEPS[0] * tried)
-            if above < min(refused or math.inf, self._highest):
+            if above < min(refused or math.inf, self._known.highest):
                 rates.append(above)
             if not self._looks:
                 # Does it hold below, too? Somewhere, since nothing says where a dip would be.
@@ -257,8 +264,8 @@ class Search:
         assert self._confirming is not None
         self._judged = len(self.told)
         self._looks += 1
-        least_s = self._lasting_s(confirmation.LEAST_LATENCIES)
-        found = confirmation.judge(usable(self.told), self._confirming, self._targets, self._looks, least_s)
+        least_s = self._known.lasting_s(confirmation.LEAST_LATENCIES)
+        found = confirmation.judge(self._known.usable(), self._confirming, self._targets, self._looks, least_s)
         if found == "PASS":
             self._confirmed = self._confirming
         elif found == "FAIL":
@@ -266,16 +273,16 @@ class Search:
 
     # Smaller parts
 
+    def _too_slow(self, elapsed_s: float) -> bool:
+        """Half of the budget is gone, and not one answer is there."""
+        return self.spent_s + elapsed_s >= UNANSWERED_SHARE * self._known.budget_s
+
     def _open(self, phase: Phase, rate: float, requests: float, probes: int = 1) -> list[Probe]:
-        longest_s = min(TIME_SHARE[phase] * self._budget_s, self._left_s / probes)
-        least_s = min(self._lasting_s(LATENCIES[phase]), longest_s)
+        longest_s = min(TIME_SHARE[phase] * self._known.budget_s, self._known.left_s / probes)
+        least_s = min(self._known.lasting_s(LATENCIES[phase]), longest_s)
         most = max(math.ceil(min(max(requests, LONGER * least_s * rate), longest_s * rate)), 1)
         least = min(2 * self._unit if phase == "bracket" else 4 * self._unit, most)
         return [Probe(phase, self._seed(), least, most, rate=rate, min_s=least_s)]
-
-    def _lasting_s(self, latencies: float) -> float:
-        """So many latencies of one stream."""
-        return latencies / self.told[0][1].throughput
 
     def _decided(self, probe: Probe, result: Result) -> Verdict:
         """By the sequential test, with counts divided by their design effects."""
@@ -299,45 +306,15 @@ class Search:
         else:
             self._planned = [] if result.invalid else self._planned[1:]
 
-    def _posterior(self) -> Posterior | None:
-        among = usable(self.told)
-        if not among:
-            return None
-        if self._belief is None or self._belief[0] != len(self.told):
-            lowest = self._begin() / REACH
-            found = posterior(
-                among, self._targets, lowest, self._begin() * REACH, saturation=scout.saturation(self.told)
-            )
-            self._belief = (len(self.told), found)
-        return self._belief[1]
-
-    def _begin(self) -> float:
-        return self._start or 1.0
-
-    @property
-    def _highest(self) -> float:
-        return min(self._begin() * REACH, self._most_rate)
-
-    @property
-    def _left_s(self) -> float:
-        return self._budget_s - self.spent_s
-
-    def _refused(self) -> float | None:
-        """Lowest rate at which the range refused requests."""
-        return min((p.rate for p, result in self.told if p.rate is not None and result.limited), default=None)
-
-    def _below_limit(self, rate: float, held: float) -> float:
-        refused = self._refused()
-        return min(rate, self._highest, math.sqrt(held * refused) if refused is not None else math.inf)
-
     def _kind(self) -> Limit:
         assert self._confirmed is not None
-        refused = self._refused()
+        refused = self._known.refused()
         if refused is not None and refused <= self._confirmed * BRACKET_STEPS[0]:
             return "range"
-        among = usable(self.told)
+        among = self._known.usable()
         failed = any(verdict([one], self._targets, among=among) == "FAIL" for one in among)
-        return "bound" if not failed and max(one[0].rate or 0.0 for one in among) >= 0.999 * self._highest else "server"
+        tried = max(one[0].rate or 0.0 for one in among)
+        return "bound" if not failed and tried >= 0.999 * self._known.highest else "server"
 
     def _seed(self) -> int:
         return int(self._seeds.integers(1 << 31))
@@ -346,17 +323,9 @@ class Search:
         return conclude(
             self.told,
             self._targets,
-            self._posterior(),
+            self._known.belief(),
             limit=limit,
             confirmed=self._confirmed,
             width=self._width,
-            wanted_s=self._wanted_s() if limit == "budget" else None,
+            wanted_s=self._known.wanted_s() if limit == "budget" else None,
         )
-
-    def _wanted_s(self) -> float:
-        """A budget that may be enough. Between half as much again and four times as much: what is known when so little
-        time was had is no ground for more."""
-        confirming_s, belief = self._lasting_s(confirmation.LEAST_LATENCIES), self._posterior()
-        if belief is not None:
-            confirming_s = max(confirming_s, confirmation.least_seconds(belief, usable(self.told), self._targets))
-        return min(max(confirming_s / (1 - SEARCH_SHARE), 1.5 * self._budget_s), 4 * self._budget_s)

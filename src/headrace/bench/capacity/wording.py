@@ -51,7 +51,7 @@ def conclude(
         precise=interval is not None and capacity is not None and interval[1] - interval[0] <= width * capacity,
         confirmed=confirmed,
         cliff=cliff,
-        reason=_reason(limit, targets, interval, confirmed, told, wanted_s),
+        reason=_reason(limit, targets, interval, confirmed, told, points, wanted_s),
         findings=tuple(_findings(belief, points, cliff)),
         curve=points,
         requests=sum(result.requests for _, result in told),
@@ -76,6 +76,7 @@ def _reason(
     interval: tuple[float, float] | None,
     confirmed: float | None,
     told: Sequence[Told],
+    points: Sequence[Point],
     wanted_s: float | None,
 ) -> str:
     so_far = f"; so far the capacity lies in {interval[0]:.4g} to {interval[1]:.4g} requests/s" if interval else ""
@@ -90,13 +91,30 @@ def _reason(
             )
         if limit == "bound":
             return f"{start}; no rate up to {max(rates):.4g} requests/s failed, and the client was to go no further"
-        return f"{start}; above {interval[1]:.4g} requests/s the SLO is missed" if interval else start
+        if interval is None:
+            return start
+        if not _missed(points):
+            return (
+                f"{start}; no rate that was tried missed the SLO, so that it is missed above {interval[1]:.4g} "
+                "requests/s is only what all probes together lead to expect"
+            )
+        return f"{start}; above {interval[1]:.4g} requests/s the SLO is missed"
     if limit == "latency":
         return "the SLO cannot be met: too few requests are good even with hardly any load"
     if limit == "client":
         causes = "; ".join(dict.fromkeys(cause for _, result in told[-2:] for cause in result.invalid))
         return f"the client is the limit, twice in a row: {causes}{so_far}"
+    if not any(result.requests for _, result in told):
+        return (
+            "the budget ended before one answer was complete: a search needs some hundred times as long as an answer "
+            "takes, so give it more, or ask for shorter answers"
+        )
     return f"the budget ended before a rate was confirmed{so_far}{_advice(wanted_s, targets)}"
+
+
+def _missed(points: Sequence[Point]) -> list[float]:
+    """Rates of an open loop that missed the SLO beyond doubt."""
+    return [point.rate for point in points if point.users is None and point.verdict == "FAIL"]
 
 
 def _advice(wanted_s: float | None, targets: Sequence[float]) -> str:
@@ -117,11 +135,13 @@ def _findings(belief: Posterior | None, points: Sequence[Point], cliff: bool) ->
             f"results scatter {belief.overdispersion:.1f} times as much as their counts explain: the server is not "
             "steady, or its attainment does not simply fall with the load; the interval allows for it"
         )
-    missed = [point.rate for point in points if point.users is None and point.verdict == "FAIL"]
+    missed = _missed(points)
     held = [point.rate for point in points if point.users is None and point.verdict == "PASS"]
     if missed and held and max(held) > APART * min(missed):
         found.append(
             f"attainment does not simply fall with the rate: {min(missed):.4g} requests/s missed the SLO and "
-            f"{max(held):.4g} held it; what is said here is one place where it crosses"
+            f"{max(held):.4g} held it; what is said here is one place where it crosses. Where other work may have been "
+            f"in the way, search again without it; else put {min(missed):.4g} requests/s on it for some minutes, "
+            "and look what its users see"
         )
     return found

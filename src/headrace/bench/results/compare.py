@@ -15,13 +15,15 @@ from typing import Literal
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from headrace.bench import slo as objectives
 from headrace.bench.client.records import Records
 from headrace.bench.errors import BenchError
 from headrace.bench.results import percentiles, rates, timings
+from headrace.bench.results.inputs import Differing, differing
 from headrace.bench.results.summary import Summary
-from headrace.bench.workload.spec import ClosedLoop, LoadSpec
+from headrace.bench.workload.spec import ClosedLoop, Dataset, LoadSpec
 
 CONFIDENCE = 0.95
 RESAMPLES = 4000
@@ -30,7 +32,6 @@ MOST_BLOCKS = 100
 BINS = 4096
 POWER = 0.8
 """Of the minimum detectable effect: a true difference of this size is seen four times in five."""
-_NORMAL_95, _NORMAL_POWER = 1.959964, 0.841621
 
 Floats = NDArray[np.float64]
 Verdict = Literal["better", "worse", "no difference seen"]
@@ -45,13 +46,13 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     b: float
     difference: float
     low: float
-    """Of the 95% interval."""
+    """Of the interval that decides. All intervals of a comparison hold together with 95%: each is widened for the
+    number of figures (Bonferroni), so that two equal runs differ in any of them in 5% of comparisons only."""
     high: float
     detectable: float
     """Minimum detectable effect: a smaller difference would probably not have been seen."""
     verdict: Verdict
-    """Of B, from an interval that is widened for the number of figures compared (Bonferroni), so that two equal runs
-    differ in any of them in 5% of comparisons only."""
+    """Of B: whether the interval holds 0."""
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +63,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     valid: bool
     """Both runs are."""
     differences: tuple[Difference, ...]
+    differs: tuple[Differing, ...]
+    """In what was asked for, and where it went: what a difference may be due to."""
     words: str
 
     @property
@@ -112,7 +115,7 @@ def compare(a: tuple[Summary, Records], b: tuple[Summary, Records], *, seed: int
         *(_throughput(left, right, draws_a, draws_b, blocks) if _same_load(left, right) else ()),
         *_attainments(left, right, draws_a, draws_b, blocks),
     ]
-    side = (1 - CONFIDENCE) / 2
+    side = (1 - CONFIDENCE) / 2 / max(1, len(figures))
     how = (
         "paired by request number (same seed and specification)"
         if paired
@@ -123,8 +126,9 @@ def compare(a: tuple[Summary, Records], b: tuple[Summary, Records], *, seed: int
         requests=(len(left.rows), len(right.rows)),
         blocks=blocks,
         valid=left.summary.valid and right.summary.valid,
-        differences=tuple(_judged(figure, side, side / len(figures)) for figure in figures),
-        words=f"{how}; 95% intervals by a bootstrap of {blocks} blocks",
+        differences=tuple(_judged(figure, side) for figure in figures),
+        differs=differing(a[0], b[0]),
+        words=f"{how}; intervals that hold together with 95%, by a bootstrap of {blocks} blocks",
     )
 
 
@@ -140,8 +144,10 @@ def pairable(a: LoadSpec, b: LoadSpec) -> bool:
 
 
 def _schedule(spec: LoadSpec) -> LoadSpec:
-    content = msgspec.structs.replace(spec.content, salt=0, path=None, prose=None)
-    return msgspec.structs.replace(spec, model="", content=content, amount=type(spec.amount)())
+    source, content = spec.source, msgspec.structs.replace(spec.content, salt=0, path=None, prose=None)
+    if isinstance(source, Dataset):
+        source = msgspec.structs.replace(source, format=None)  # said or recognised, it is the file's
+    return msgspec.structs.replace(spec, model="", source=source, content=content, amount=type(spec.amount)())
 
 
 def _run(summary: Summary, records: Records) -> _Run:
@@ -262,16 +268,14 @@ def _attainments(a: _Run, b: _Run, draws_a: Floats, draws_b: Floats, blocks: int
     return figures
 
 
-def _judged(figure: _Figure, side: float, strict_side: float) -> Difference:
-    low, high, strict_low, strict_high = np.quantile(
-        figure.drawn, [side, 1 - side, strict_side, 1 - strict_side]
-    ).tolist()
+def _judged(figure: _Figure, side: float) -> Difference:
+    """``side``: of the interval, the probability beyond each end."""
+    low, high = np.quantile(figure.drawn, [side, 1 - side]).tolist()
     if low == high:
         low, high = low - figure.resolution, high + figure.resolution
-        strict_low, strict_high = low, high
     verdict: Verdict = "no difference seen"
-    if strict_low > 0 or strict_high < 0:
-        verdict = "better" if (strict_low > 0) == figure.higher_is_better else "worse"
+    if low > 0 or high < 0:
+        verdict = "better" if (low > 0) == figure.higher_is_better else "worse"
     return Difference(
         name=figure.name,
         unit=figure.unit,
@@ -280,6 +284,6 @@ def _judged(figure: _Figure, side: float, strict_side: float) -> Difference:
         difference=figure.b - figure.a,
         low=low,
         high=high,
-        detectable=max(figure.resolution, (_NORMAL_95 + _NORMAL_POWER) * float(np.std(figure.drawn))),
+        detectable=max(figure.resolution, float((ndtri(1 - side) + ndtri(POWER)) * np.std(figure.drawn))),
         verdict=verdict,
     )

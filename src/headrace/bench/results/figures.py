@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 import numpy as np
 
@@ -72,6 +74,14 @@ class Attainment(msgspec.Struct, frozen=True, kw_only=True):
     high: float | None
     share_with_rejected: float | None
     goodput_per_s: float
+
+    @property
+    def met(self) -> Literal["met", "missed", "not resolved"]:
+        """By the whole interval."""
+        wanted = self.criterion.attainment
+        if self.low is not None and self.low >= wanted:
+            return "met"
+        return "missed" if self.high is not None and self.high < wanted else "not resolved"
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):

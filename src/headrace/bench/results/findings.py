@@ -19,6 +19,8 @@ ODD_TOKENS = 2
 MANY_TOKENS = 1.5
 """Output tokens for each event, above which events carry several."""
 NOTABLE_CACHE = 0.01
+SAME_BEGINNING = 16
+"""Tokens by which a beginning that all prompts have may differ in what is found of it: a block of a cache."""
 NOTABLE_COALESCING = 0.05
 FEW_CONNECTIONS = 20
 """Among fewer requests, new connections are the start of the run."""
@@ -223,14 +225,33 @@ def _lengths(records: Records, spec: LoadSpec) -> Iterator[Finding]:
             "wrapped or cut, made for another tokenizer, or usage is wrong."
         ),
     )
-    cached = complete & (requests["cached_tokens"] > 0)
-    share = requests["cached_tokens"][cached].sum(dtype=np.int64) / max(1, told[complete].sum(dtype=np.int64))
-    if not spec.content.reuse and share > NOTABLE_CACHE:
+    if not spec.content.reuse:
+        yield from _cache(records)
+
+
+def _cache(records: Records) -> Iterator[Finding]:
+    """Where every prompt has a head of its own, and still something of it was in the server's cache."""
+    complete = timings.ok(records)
+    found, told = records.requests["cached_tokens"], records.requests["input_tokens"]
+    cached = complete & (found > 0)
+    share = found[cached].sum(dtype=np.int64) / max(1, told[complete].sum(dtype=np.int64))
+    if share <= NOTABLE_CACHE:
+        return
+    seen = f"{share:.1%} of input tokens came from a prefix cache"
+    least, most = np.quantile(found[cached], (0.05, 0.95), method="nearest").tolist()
+    if most - least <= SAME_BEGINNING and np.median(told[cached] - found[cached]) > SAME_BEGINNING / 2:
+        same = f"{least}" if most == least else f"{least} to {most}"
         words = (
-            f"{share:.1%} of input tokens came from a prefix cache although every prompt has a head of its own: TTFT "
-            "is better than on new prompts. Give another seed or salt, or turn the cache off."
+            f"{seen}, the first {same} of each prompt: a beginning that all of them have, such as what a chat's "
+            "template puts before its messages. Your users' prompts have it too, so TTFT is as they would see it."
         )
-        yield from _found("cache_hits", cached, lambda _: words)
+        yield from _found("cache_beginning", cached, lambda _: words)
+        return
+    words = (
+        f"{seen} although every prompt has a head of its own: TTFT is better than on new prompts. Give another --seed, "
+        "or turn the cache off."
+    )
+    yield from _found("cache_hits", cached, lambda _: words)
 
 
 def _told(records: Records, chosen: Chosen) -> str:

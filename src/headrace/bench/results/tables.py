@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import msgspec
 
-from headrace.bench import slo as objectives
 from headrace.bench.results.definitions import DEFINITIONS
 from headrace.bench.results.figures import Figures
+from headrace.bench.results.inputs import inputs as of_summary
 from headrace.bench.results.percentiles import LEVELS, Distribution, Percentile
 from headrace.bench.results.summary import Summary
 from headrace.bench.workload.spec import ClosedLoop
@@ -90,14 +90,12 @@ def _latency(name: str, found: Distribution | None, definition: str) -> Row:
 def attainment(figures: Figures) -> Table:
     def rows() -> Iterator[Row]:
         for a in figures.attainments:
-            wanted = a.criterion.attainment
             if a.share is None or a.low is None or a.high is None:
                 yield (a.words, "nothing to judge", "", "", str(a.rejected), "")
                 continue
-            met = "met" if a.low >= wanted else "missed" if a.high < wanted else "not resolved"
             share = f"{a.share:.2%} [{a.low:.2%}, {a.high:.2%}]"
             with_rejected = "" if a.share_with_rejected is None else f"{a.share_with_rejected:.2%}"
-            yield (a.words, share, met, f"{a.good:,} of {a.judged:,}", f"{a.rejected:,}", with_rejected)
+            yield (a.words, share, a.met, f"{a.good:,} of {a.judged:,}", f"{a.rejected:,}", with_rejected)
 
     return Table(
         title="Attainment of the objective",
@@ -202,21 +200,8 @@ def levels(summaries: Sequence[Summary]) -> Table:
 
 
 def inputs(summary: Summary) -> Table:
-    """Everything that was asked for, by its name in the specification."""
-    objective = "; ".join(map(objectives.describe, summary.slo.criteria)) if summary.slo else "none"
-    return Table(
-        title="Inputs of the run",
-        header=("", ""),
-        rows=(("target", summary.target), ("objective", objective), *_flat("", msgspec.to_builtins(summary.spec))),
-    )
-
-
-def _flat(path: str, value: object) -> Iterator[Row]:
-    if isinstance(value, dict) and value:
-        for name, inner in value.items():
-            yield from _flat(f"{path}.{name}" if path else str(name), inner)
-    elif value is not None and value != {}:
-        yield (path, str(value))
+    """What was asked for, by its name in the specification."""
+    return Table(title="Inputs of the run", header=("", ""), rows=tuple(of_summary(summary).items()))
 
 
 def level(summary: Summary) -> str:
