@@ -1,4 +1,4 @@
-"""A stand-in for the programs of vLLM and SGLang: their command line and the endpoints that Headrace asks, and no model.
+"""A stand-in for the programs of vLLM and SGLang: their command line and the endpoints that Headrace asks, no model.
 
 It is not either of them: it shows that Headrace starts, asks, and ends such a program as it says it does. Written to
 ``<folder>/vllm`` and ``<folder>/sglang`` as programs by ``stand_in``.

@@ -1,4 +1,4 @@
-"""vLLM and SGLang: their command lines as data, and the life of such a program, by a stand-in of the same command line."""
+"""vLLM and SGLang: their command lines as data, and the life of such a program, by a stand-in that takes the same."""
 
 from __future__ import annotations
 
@@ -198,9 +198,19 @@ def alive(pid: int) -> bool:
 
 
 async def gone(pid: int) -> None:
-    async with asyncio.timeout(10):
-        while alive(pid):
-            await asyncio.sleep(0.02)
+    """Wait for the end of a process that is no child of ours."""
+    ended = asyncio.Event()
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    asyncio.get_running_loop().add_reader(pidfd, ended.set)
+    try:
+        async with asyncio.timeout(10):
+            await ended.wait()
+    finally:
+        asyncio.get_running_loop().remove_reader(pidfd)
+        os.close(pidfd)
 
 
 @pytest.mark.parametrize("engine", PROGRAMS)
@@ -235,7 +245,7 @@ async def test_a_program_that_dies_before_it_is_ready_is_told_with_its_last_word
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STAND_IN_DIES", "1")
-    with pytest.raises(EngineError, match="vllm ended with code 3 before it was ready; .*the weights are broken"):
+    with pytest.raises(EngineError, match=r"vllm ended with code 3 before it was ready; .*the weights are broken"):
         await started(model_of("vllm"), folder)
 
 

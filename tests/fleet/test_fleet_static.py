@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -17,6 +19,7 @@ from headrace.fleet.static import StaticFleet
 class Answers(BaseHTTPRequestHandler):
     paths: frozenset[str] = frozenset({"/v1/models"})
     key = "s3cret"
+    serves: tuple[str, ...] = ()
 
     def do_GET(self) -> None:
         if self.path not in self.paths:
@@ -24,26 +27,36 @@ class Answers(BaseHTTPRequestHandler):
         elif self.headers.get("Authorization") != f"Bearer {self.key}":
             self.send_error(401)
         else:
+            models = json.dumps({"object": "list", "data": [{"id": name} for name in self.serves]}).encode()
             self.send_response(200)
-            self.send_header("Content-Length", "0")
+            self.send_header("Content-Length", str(len(models)))
             self.end_headers()
+            self.wfile.write(models)
 
     def log_message(self, format: str, *args: object) -> None:
         """Quiet."""
 
 
-@pytest.fixture
-def upstream() -> Iterator[ThreadingHTTPServer]:
+@contextmanager
+def serving(port: int = 0) -> Iterator[ThreadingHTTPServer]:
     class Own(Answers):
         pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Own)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Own)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def upstream() -> Iterator[ThreadingHTTPServer]:
+    with serving() as server:
+        yield server
 
 
 @pytest.fixture
@@ -60,9 +73,19 @@ async def fleet(told: asyncio.Queue[FleetReplica], monkeypatch: pytest.MonkeyPat
     await fleet.close()
 
 
-def _model(server: ThreadingHTTPServer) -> ModelSettings:
-    url = f"http://127.0.0.1:{server.server_address[1]}"
-    return ModelSettings(name="m", engine="openai", url=url, api_key_env="UPSTREAM_KEY")
+def _url(server: ThreadingHTTPServer) -> str:
+    return f"http://127.0.0.1:{server.server_address[1]}"
+
+
+def _model(server: ThreadingHTTPServer, *more: str, upstream_model: str | None = None) -> ModelSettings:
+    return ModelSettings(
+        name="m",
+        engine="openai",
+        url=_url(server),
+        more_urls=more,
+        api_key_env="UPSTREAM_KEY",
+        upstream_model=upstream_model,
+    )
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/health"])
@@ -102,7 +125,7 @@ async def test_one_server_is_one_replica(fleet: StaticFleet, upstream: Threading
     assert (fleet.capacity(model), fleet.room(model)) == (1, 1)
     await fleet.start("r1", model)
     assert fleet.room(model) == 0
-    with pytest.raises(FleetError, match="is one replica of m"):
+    with pytest.raises(FleetError, match="is one replica of m, and there is no other"):
         await fleet.start("r2", model)
     await fleet.stop("r1")
     assert fleet.room(model) == 1
@@ -118,3 +141,54 @@ async def test_a_start_that_fails_for_its_key_takes_no_room(
     with pytest.raises(EngineError, match="UPSTREAM_KEY is not set"):
         await fleet.start("r1", model)
     assert (fleet.room(model), fleet.replicas()) == (1, ())
+
+
+async def test_each_of_several_servers_is_a_replica_of_its_own(
+    fleet: StaticFleet, told: asyncio.Queue[FleetReplica], upstream: ThreadingHTTPServer
+) -> None:
+    with serving() as second:
+        model = _model(upstream, _url(second))
+        assert (fleet.capacity(model), fleet.room(model)) == (2, 2)
+        for name in ("r1", "r2"):
+            await fleet.start(name, model)
+        ready = [await asyncio.wait_for(told.get(), 5) for _ in range(2)]
+        assert {replica.url for replica in ready} == {_url(upstream), _url(second)}
+        with pytest.raises(FleetError, match="are 2 replicas of m, and there is no other"):
+            await fleet.start("r3", model)
+        await fleet.stop("r1")
+        assert (await fleet.start("r3", model)).state == "loading"
+
+
+async def test_a_server_of_two_models_is_one_replica_of_either(
+    fleet: StaticFleet, upstream: ThreadingHTTPServer
+) -> None:
+    await fleet.start("r1", _model(upstream))
+    assert fleet.room(_model(upstream, upstream_model="other")) == 0
+
+
+async def test_a_server_that_stops_and_starts_again_is_ready_again(
+    fleet: StaticFleet, told: asyncio.Queue[FleetReplica]
+) -> None:
+    with serving() as first:
+        model, port = _model(first), int(first.server_address[1])
+        await fleet.start("r1", model)
+        assert (await asyncio.wait_for(told.get(), 5)).state == "ready"
+    lost = await asyncio.wait_for(told.get(), 10)
+    assert (lost.state, lost.url) == ("loading", None)
+    assert "does not answer: [Errno 111] Connection refused" in (lost.error or "")
+    with serving(port):
+        found = await asyncio.wait_for(told.get(), 10)
+        assert (found.state, found.url, found.error) == ("ready", model.url, None)
+
+
+async def test_a_server_of_another_model_is_not_ready_and_says_what_it_serves(
+    fleet: StaticFleet, told: asyncio.Queue[FleetReplica], upstream: ThreadingHTTPServer
+) -> None:
+    upstream.RequestHandlerClass.serves = ("org/a", "org/b")  # type: ignore[attr-defined]
+    await fleet.start("r1", _model(upstream, upstream_model="org/c"))
+    problem = (await asyncio.wait_for(told.get(), 5)).error or ""
+    assert "serves org/a, org/b, not 'org/c'" in problem
+    await fleet.stop("r1")
+    told.get_nowait()
+    await fleet.start("r2", _model(upstream, upstream_model="org/b"))
+    assert (await asyncio.wait_for(told.get(), 5)).state == "ready"
