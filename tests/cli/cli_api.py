@@ -11,9 +11,11 @@ from typing import Any
 class ToyApi(http.server.ThreadingHTTPServer):
     """Serves on a free port inside a ``with``; 404 for a path that it has no answer for."""
 
-    def __init__(self, answers: dict[str, list[Any]]) -> None:
+    def __init__(self, answers: dict[str, list[Any]], *, replies: dict[str, Any] | None = None) -> None:
+        """``replies``: to what is sent, by path; else an empty object."""
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answers = {path: list(told) for path, told in answers.items()}
+        self.replies = replies or {}
         self.bodies: list[Any] = []
         """What was sent to it, in order."""
         self.sent_to: list[tuple[str, str]] = []
@@ -47,7 +49,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.server.sent_to.append((self.command, self.path))
         self.server.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        self._answer(200, {})
+        self._answer(200, self.server.replies.get(self.path.partition("?")[0], {}))
 
     do_PUT = do_PATCH = do_POST
     do_DELETE = do_GET

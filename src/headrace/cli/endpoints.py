@@ -8,12 +8,23 @@ import typer
 
 from headrace.cli.connection import Connection, connect, path_part
 from headrace.cli.endpoint_body import API, several, single
+from headrace.cli.endpoint_dry_run import QUERY, print_dry_run
 from headrace.cli.endpoint_view import print_endpoint, print_endpoints
 from headrace.cli.endpoint_wait import wait_until_ready
 from headrace.cli.entity_option import FORM, EntityWords, parse
 from headrace.cli.errors import UsageError
 from headrace.cli.options import DataDirOption, JsonOption, KeyOption, UrlOption
 from headrace.cli.output import console, print_json
+from headrace.cli.scaling_option import (
+    AutoscalingOption,
+    DownWindowOption,
+    FastWindowOption,
+    HeadroomOption,
+    IdleToZeroOption,
+    SlowWindowOption,
+    WaitTargetOption,
+    scaling_options,
+)
 
 app = typer.Typer(help="Create, look at, change and delete endpoints.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -32,6 +43,16 @@ EntityOption = Annotated[
         help="Instead of --model: a served entity; once for each, in the order in which requests spill and fall back.",
     ),
 ]
+OverloadOption = Annotated[
+    str | None,
+    typer.Option("--overload", help="queue (default), reject or spill: what happens to requests over max."),
+]
+QueueDeadlineOption = Annotated[
+    float | None, typer.Option("--queue-deadline", help="Seconds that a request may wait. Default 30.")
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Check the command, say what it would do and cost, and change nothing.")
+]
 WaitOption = Annotated[bool, typer.Option("--wait", help="Return when it can serve; fails after two minutes.")]
 
 
@@ -49,17 +70,20 @@ def create(
         bool, typer.Option("--scale-to-zero", help="Give the last chunk back when idle; needs a minimum of 0.")
     ] = False,
     entity: EntityOption = None,
-    overload: Annotated[
-        str | None,
-        typer.Option("--overload", help="queue (default), reject or spill: what happens to requests over max."),
-    ] = None,
+    overload: OverloadOption = None,
     fallback: Annotated[
         bool, typer.Option("--fallback", help="A request that one served entity cannot answer tries the next.")
     ] = False,
-    queue_deadline: Annotated[
-        float | None, typer.Option("--queue-deadline", help="Seconds that a request may wait. Default 30.")
-    ] = None,
+    queue_deadline: QueueDeadlineOption = None,
+    autoscaling: AutoscalingOption = None,
+    fast_window: FastWindowOption = None,
+    slow_window: SlowWindowOption = None,
+    headroom: HeadroomOption = None,
+    down_window: DownWindowOption = None,
+    wait_target: WaitTargetOption = None,
+    idle_to_zero: IdleToZeroOption = None,
     wait: WaitOption = False,
+    dry_run: DryRunOption = False,
     url: UrlOption = None,
     api_key: KeyOption = None,
     data_dir: DataDirOption = None,
@@ -71,6 +95,15 @@ def create(
 
     headrace endpoints create assistant --entity big=llama,max=2,traffic=80 --entity small=smol,traffic=20
     """
+    scaling = scaling_options(
+        autoscaling,
+        fast_window=fast_window,
+        slow_window=slow_window,
+        headroom=headroom,
+        down_window=down_window,
+        wait_target=wait_target,
+        idle_to_zero=idle_to_zero,
+    )
     of_one = (model, model_version, min_chunks, max_chunks, minimum, maximum, scale_to_zero or None)
     words = _entities(entity, of_one)
     server = connect(url, api_key, data_dir)
@@ -89,9 +122,13 @@ def create(
     else:
         raise UsageError("say what to serve: --model MODEL, or --entity for each of several")
     own = {"overload": overload, "fallback": fallback or None, "queue_deadline_s": queue_deadline}
+    own |= scaling
     body: dict[str, Any] = {"name": name, "config": config}
     if given := {key: value for key, value in own.items() if value is not None}:
         body["headrace"] = given
+    if dry_run:
+        _show_dry_run(server.post(API + QUERY, body), json_output=json_output)
+        return
     server.post(API, body)
     if wait:
         wait_until_ready(server, name)
@@ -139,7 +176,18 @@ def update(
     model_version: Annotated[str | None, typer.Option("--model-version", help="Its version.")] = None,
     scale_to_zero: Annotated[bool | None, typer.Option("--scale-to-zero/--no-scale-to-zero")] = None,
     entity: EntityOption = None,
+    overload: OverloadOption = None,
+    fallback: Annotated[bool | None, typer.Option("--fallback/--no-fallback")] = None,
+    queue_deadline: QueueDeadlineOption = None,
+    autoscaling: AutoscalingOption = None,
+    fast_window: FastWindowOption = None,
+    slow_window: SlowWindowOption = None,
+    headroom: HeadroomOption = None,
+    down_window: DownWindowOption = None,
+    wait_target: WaitTargetOption = None,
+    idle_to_zero: IdleToZeroOption = None,
     wait: WaitOption = False,
+    dry_run: DryRunOption = False,
     url: UrlOption = None,
     api_key: KeyOption = None,
     data_dir: DataDirOption = None,
@@ -147,27 +195,40 @@ def update(
 ) -> None:
     """Change what an endpoint serves; what is not named stays, in chunks. A new profile applies from here on.
 
-    With --entity for each served entity that it is to have: others are removed.
+    With --entity for each served entity that it is to have: others are removed. Where only --overload, --autoscaling
+    and what follows them in this list is named, nothing restarts and there is no new config version.
     """
-    words = _entities(entity, (model, model_version, min_chunks, max_chunks, minimum, maximum, scale_to_zero))
+    of_one = (model, model_version, min_chunks, max_chunks, minimum, maximum, scale_to_zero)
+    words = _entities(entity, of_one)
+    own = {"overload": overload, "fallback": fallback, "queue_deadline_s": queue_deadline}
+    options: dict[str, Any] = {key: value for key, value in own.items() if value is not None} | scaling_options(
+        autoscaling,
+        fast_window=fast_window,
+        slow_window=slow_window,
+        headroom=headroom,
+        down_window=down_window,
+        wait_target=wait_target,
+        idle_to_zero=idle_to_zero,
+    )
     server = connect(url, api_key, data_dir)
-    now = server.get(f"{OWN_API}/{path_part(name)}")["entities"]
-    if words:
-        config = several(server, words, now)
-    elif len(now) > 1:
-        names = ", ".join(one["name"] for one in now)
-        raise UsageError(f"{name!r} has {len(now)} served entities ({names}): give each that it is to have as --entity")
-    else:
-        config = single(
-            server,
-            model or now[0]["model"],
-            model_version or str(now[0]["model_version"]),
-            chunks=(min_chunks, max_chunks),
-            rates=(minimum, maximum),
-            default=(now[0]["min_chunks"], now[0]["max_chunks"]),
-            scale_to_zero=bool(now[0]["scale_to_zero"]) if scale_to_zero is None else scale_to_zero,
-        )
-    server.put(f"{API}/{path_part(name)}/config", config)
+    if dry_run:
+        if options:
+            raise UsageError(
+                "--dry-run prices what an endpoint serves; --overload, --autoscaling and what follows them restart "
+                "nothing and cost nothing: leave them out"
+            )
+        path = f"{API}/{path_part(name)}/config{QUERY}"
+        _show_dry_run(server.put(path, _changed(server, name, words, of_one)), json_output=json_output)
+        return
+    serves = bool(words) or any(said is not None for said in of_one)
+    # A minimum of zero and autoscaling that is off never stand together, not even between these two calls.
+    first = autoscaling == "on"
+    if options and first:
+        server.patch(f"{OWN_API}/{path_part(name)}", options)
+    if serves or not options:
+        server.put(f"{API}/{path_part(name)}/config", _changed(server, name, words, of_one))
+    if options and not first:
+        server.patch(f"{OWN_API}/{path_part(name)}", options)
     if wait:
         wait_until_ready(server, name)
     _show(server, name, json_output=json_output)
@@ -190,12 +251,43 @@ def delete(
         console().print(f"{name} is deleted", markup=False)
 
 
+OfOne = tuple[str | None, str | None, int | None, int | None, int | None, int | None, bool | None]
+"""Model, its version, range in chunks, range in reference tokens/s, scale to zero."""
+
+
+def _changed(server: Connection, name: str, words: list[EntityWords], of_one: OfOne) -> Any:
+    """The config that follows the present one. Raises UsageError."""
+    now = server.get(f"{OWN_API}/{path_part(name)}")["entities"]
+    if words:
+        return several(server, words, now)
+    if len(now) > 1:
+        names = ", ".join(one["name"] for one in now)
+        raise UsageError(f"{name!r} has {len(now)} served entities ({names}): give each that it is to have as --entity")
+    model, model_version, min_chunks, max_chunks, minimum, maximum, scale_to_zero = of_one
+    return single(
+        server,
+        model or now[0]["model"],
+        model_version or str(now[0]["model_version"]),
+        chunks=(min_chunks, max_chunks),
+        rates=(minimum, maximum),
+        default=(now[0]["min_chunks"], now[0]["max_chunks"]),
+        scale_to_zero=bool(now[0]["scale_to_zero"]) if scale_to_zero is None else scale_to_zero,
+    )
+
+
 def _entities(texts: list[str] | None, of_one: tuple[object, ...]) -> list[EntityWords]:
     """Raises UsageError where options for one served entity stand beside them."""
     words = [parse(text) for text in texts or ()]
     if words and any(said is not None for said in of_one):
         raise UsageError("--entity says model and range by itself; leave --model, the range and --scale-to-zero out")
     return words
+
+
+def _show_dry_run(told: dict[str, Any], *, json_output: bool) -> None:
+    if json_output:
+        print_json(told)
+    else:
+        print_dry_run(told)
 
 
 def _show(server: Connection, name: str, *, json_output: bool) -> None:
