@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
 from math import sqrt
+from random import Random
+from statistics import fmean
 
 import pytest
 
@@ -16,7 +18,7 @@ from headrace.bench.profiling.clock import Clock
 from headrace.bench.profiling.course import Runner, run_course
 from headrace.bench.profiling.disturbance import LEAST_S, CoreWatch, Look
 from headrace.bench.profiling.effort import QUICK
-from headrace.bench.profiling.evidence import DRAWS, Blocks, middle
+from headrace.bench.profiling.evidence import DRAWS, FEWEST_SAMPLES, TOGETHER, Blocks, middle, over_time
 from headrace.bench.profiling.plan import sized
 from headrace.bench.profiling.prompts import VOCABULARY, Prompts
 from headrace.bench.profiling.shapes import REFERENCE, Case, Shape
@@ -24,14 +26,16 @@ from headrace.bench.profiling.slots import Scan
 from headrace.bench.profiling.station import Measure, Turn
 from headrace.bench.profiling.virtual import LoopClock, NoisyCore, VirtualLoop, VirtualReplica
 from headrace.bench.slo import Criterion, Slo
+from headrace.profiles.chunk import interval
 from headrace.profiles.profile import IterationTime, OperatingPoint
 
 ONE, TWO = Case(REFERENCE, 1), Case(Shape(128, 64), 1)
 TRUTH = IterationTime(base_s=0.01, prefill_s=0.005, decode_s=0.004, context_s=2e-6, prefill_budget=256)
 
 
-def turn(case: Case, seconds: float, *, disturbed: bool = False) -> Turn:
-    asked = Asked(0.0, seconds, first_s=seconds / 2, last_s=seconds, output_tokens=case.shape.output_tokens)
+def turn(case: Case, seconds: float, *, disturbed: bool = False, at_s: float = 0.0) -> Turn:
+    end_s = at_s + seconds
+    asked = Asked(at_s, end_s, first_s=at_s + seconds / 2, last_s=end_s, output_tokens=case.shape.output_tokens)
     return Turn(0, sized(case, seconds), seconds, (asked,), disturbed=disturbed)
 
 
@@ -46,6 +50,38 @@ def test_the_noise_is_pooled_over_cases_and_shrinks_with_the_blocks() -> None:
     assert blocks.freedom == 2
     assert blocks.noise == pytest.approx(sqrt(0.04 / 2))
     assert blocks.error(ONE) == pytest.approx(4.303 * sqrt(0.02) / sqrt(2))
+
+
+def blocks_on_a_machine_that_drifts(random: Random) -> list[Turn]:
+    """16 reference blocks on each of two replicas; the machine's pace wanders, and each block has its own noise."""
+    pace, turns = random.gauss(0, 0.02), []
+    for number in range(16):
+        pace = 0.6 * pace + random.gauss(0, 0.016)
+        turns += [turn(ONE, 10 * (1 + pace + random.gauss(0, 0.005)), at_s=10.0 * number) for _ in range(2)]
+    return turns
+
+
+def test_an_interval_holds_on_a_machine_whose_pace_wanders() -> None:
+    random = Random(1)
+    drawn = [blocks_on_a_machine_that_drifts(random) for _ in range(400)]
+
+    def holds(samples: list[float]) -> bool:
+        known = interval(samples)
+        return known.low <= 10.0 <= known.high
+
+    together = sum(holds(over_time(turns)) for turns in drawn)
+    alone = sum(holds([turn.seconds for turn in turns]) for turns in drawn)
+    assert together >= 0.85 * len(drawn)
+    assert alone <= 0.70 * len(drawn), "blocks taken as independent promise too much here"
+
+
+def test_samples_over_time_hold_every_block_once_in_the_order_of_time() -> None:
+    turns = [turn(ONE, float(second), at_s=float(second)) for second in range(1, 4 * TOGETHER * FEWEST_SAMPLES)]
+    samples = over_time(turns[::-1])
+    assert samples == sorted(samples) and len(samples) == len(turns) // TOGETHER
+    assert fmean(samples) == pytest.approx(fmean(turn.seconds for turn in turns), rel=0.02)
+    few = turns[: TOGETHER * FEWEST_SAMPLES - 1]
+    assert over_time(few[::-1]) == [turn.seconds for turn in few]
 
 
 def test_of_single_blocks_no_noise_is_known() -> None:

@@ -1,12 +1,15 @@
 """What blocks say together: means by case, how well they are known, and draws of what they might as well have been.
 
 Blocks of one case are apart in time, so their means are taken as independent. Few of a case are measured, and the
-noise of a machine falls on all alike: its relative size is pooled over the cases.
+noise of a machine falls on all alike: its relative size is pooled over the cases. Of the reference there are many, and
+a machine is faster in one minute than in another, for all its replicas together: ``over_time`` makes one sample of
+what is near in time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import sqrt
 from statistics import fmean
 
@@ -19,6 +22,14 @@ from headrace.profiles.chunk import t_975
 
 DRAWS = 200
 """For percentiles of what was fitted; the ends of an interval are themselves known to a tenth of its width."""
+
+
+TOGETHER = 6
+"""Blocks of the reference in one sample: on two replicas of a laptop about a minute. Where the pace of one block tells
+0.6 of the next, 95% intervals hold in 52% of cases with single blocks, in 82% with four together, in 88% with six."""
+
+FEWEST_SAMPLES = 4
+"""Below it Student's t costs more than neglecting that neighbours are alike."""
 
 
 class Blocks:
@@ -66,6 +77,17 @@ class Blocks:
         # A time is positive, whatever the tails of t say.
         factors: NDArray[np.float64] = 1 + random.standard_t(self.freedom, size=(DRAWS, len(cases))) * scale
         return np.maximum(factors, 0.05)
+
+
+def over_time(turns: Sequence[Turn]) -> list[float]:
+    """Replica seconds of a request of one case in the order of time, as samples for an interval: means of ``TOGETHER``
+    or more blocks in a row, whichever replica they ran on; single blocks where that would leave too few."""
+    seconds = [turn.seconds for turn in sorted(turns, key=lambda turn: turn.asked[0].sent_s)]
+    many = len(seconds) // TOGETHER
+    if many < FEWEST_SAMPLES:
+        return seconds
+    edges = [round(number * len(seconds) / many) for number in range(many + 1)]
+    return [fmean(seconds[start:end]) for start, end in pairwise(edges)]
 
 
 def relative_error(turns: Sequence[Turn]) -> float | None:

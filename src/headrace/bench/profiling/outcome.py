@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from headrace.bench.errors import BenchError
 from headrace.bench.profiling.course import Course, fewest_quiet
 from headrace.bench.profiling.effort import Effort
-from headrace.bench.profiling.evidence import Blocks, middle
+from headrace.bench.profiling.evidence import Blocks, middle, over_time
 from headrace.bench.profiling.iteration import IterationEvidence, fit_blocks, predicted_s
 from headrace.bench.profiling.replicas import Replica
 from headrace.bench.profiling.shapes import REFERENCE, Case, Shape
@@ -62,7 +62,8 @@ def evaluate(seen: Measurement) -> Measured:
     """The profile. Raises BenchError where what was seen promises nothing."""
     model, course = seen.model, seen.course
     blocks = Blocks(course.turns)
-    rates = interval([REFERENCE.tokens / turn.seconds for turn in blocks.of(Case(REFERENCE, course.slots))])
+    reference = over_time(blocks.of(Case(REFERENCE, course.slots)))
+    rates = interval([REFERENCE.tokens / seconds for seconds in reference])
     try:
         chunk = chunk_of(rates.low)
     except ValueError as error:
