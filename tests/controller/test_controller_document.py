@@ -56,6 +56,11 @@ def test_every_operation_says_what_it_does_and_in_which_form_it_refuses(document
         assert "422" not in refusals, f"{name} claims an answer that is never given"
 
 
+def test_every_operation_asks_for_a_key_but_those_that_tell_how_to_get_one(document: dict[str, Any]) -> None:
+    free = {name for name, operation in operations(document).items() if operation.get("security") != [{"key": []}]}
+    assert all("/.well-known/" in name or "/oidc" in name for name in free), free
+
+
 def test_the_databricks_answers_have_schemas(document: dict[str, Any]) -> None:
     for name, operation in operations(document).items():
         if DATABRICKS in name and not name.endswith(("/metrics", "/openapi")):

@@ -131,3 +131,13 @@ async def test_a_full_name_with_dots_or_slashes_is_one_name(http: Http, name: st
     if "/" not in name:
         http.world.model(name)
         assert (await http.get(f"{BASE}/get-model-optimization-info/{name}/1"))[1]["optimizable"] is True
+
+
+@pytest.mark.parametrize(
+    ("model", "entity"),
+    [("system.ai.llama_v3", "llama_v3-1"), ("ml.llm-catalog.mpt", "mpt-1"), ("qwen2.5-0.5b", "qwen2.5-0.5b-1")],
+)
+async def test_a_served_entity_has_the_last_part_of_a_full_name(http: Http, model: str, entity: str) -> None:
+    http.world.model(model)
+    made = (await http.post(f"{BASE}/pt", body(50, entity_name=model)))[1]
+    assert made["pending_config"]["served_entities"][0]["name"] == entity

@@ -13,6 +13,8 @@ from headrace.controller.words import counted
 from headrace.engines.base import ModelSettings
 
 ENTITY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
+FULL_NAME = re.compile(r"[A-Za-z_][\w-]*\.[A-Za-z_][\w-]*\.(\w[\w.-]*)")
+"""``catalog.schema.model``, such as ``system.ai.llama``; the version in ``qwen2.5-0.5b`` is no schema."""
 MOST_ENTITIES = 15
 """Of one endpoint, as at Databricks."""
 
@@ -55,8 +57,10 @@ class AskedConfig:
 def entity_names(
     asked: Sequence[AskedEntity], models: Sequence[ModelSettings], before: Sequence[Entity]
 ) -> tuple[str, ...]:
-    """A name for each, ``models`` being theirs. ``before``: what they replace. Raises Refusal for a
-    name that is none, or that two have."""
+    """A name for each, ``models`` being theirs. ``before``: what they replace.
+
+    Raises Refusal for a name that is none, or that two have.
+    """
     for entity in asked:
         if entity.name is not None and not ENTITY_NAME.fullmatch(entity.name):
             raise Refusal(
@@ -74,7 +78,7 @@ def entity_names(
             known = next((one for one in free if one.model.name == model.name), None)
             if known is not None:
                 free.remove(known)
-            name = known.name if known is not None else f"{model.name}-{model.version}"
+            name = known.name if known is not None else _default_name(model)
         names.append(name)
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
@@ -84,6 +88,12 @@ def entity_names(
             param="served_entities",
         )
     return tuple(names)
+
+
+def _default_name(model: ModelSettings) -> str:
+    """As at Databricks: of a name with a catalog and a schema only the last part."""
+    full = FULL_NAME.fullmatch(model.name)
+    return f"{full.group(1) if full else model.name}-{model.version}"
 
 
 def traffic(routes: Sequence[AskedRoute], names: Sequence[str]) -> tuple[int, ...]:

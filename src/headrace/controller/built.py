@@ -43,6 +43,7 @@ def _weights(model: ModelSettings) -> Iterator[str]:
 
 
 def _measured(profile: Profile) -> str:
-    when = f"measured at {profile.measured_at}" if profile.measured_at is not None else "not measured on this machine"
+    if profile.measured_at is None:
+        return f"not measured on this machine: {profile.method}"
     start = f", start of a replica {profile.start_s:.1f} s" if profile.start_s is not None else ""
-    return f"{when} in {profile.duration_s:.0f} s{start}: {profile.method}"
+    return f"measured at {profile.measured_at} in {profile.duration_s:.0f} s{start}: {profile.method}"

@@ -113,7 +113,7 @@ def _entity(entity: Entity, old: Sequence[Entity], running: int, others: int, ro
         roll_out = "beside"
         says = (
             f"brings up {counted(starts, 'chunk')} beside the {counted(others, 'replica')} of the old config, "
-            "which serve until the new ones are ready"
+            "to which requests go until all of the new ones are ready"
         )
     else:
         roll_out = "replaces"

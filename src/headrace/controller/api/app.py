@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import FastAPI
+from fastapi.responses import JSONResponse
 
 from headrace import __version__
 from headrace.controller.api import (
@@ -24,13 +27,15 @@ from headrace.controller.api import (
 )
 from headrace.controller.controller import Controller
 
+DOCUMENT = "/api/headrace/v1/openapi.json"
+
 
 def create_app(controller: Controller) -> FastAPI:
     """The REST API of a controller. Its interactive documentation is left out: it would load code from elsewhere."""
     app = FastAPI(
         title="Headrace",
         version=__version__,
-        openapi_url="/api/headrace/v1/openapi.json",
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -43,4 +48,10 @@ def create_app(controller: Controller) -> FastAPI:
     for part in (*access_parts, *databricks_parts, headrace, options, ledger, page):
         app.include_router(part.router)
     metrics.install(app, controller)
+
+    @app.get(DOCUMENT, include_in_schema=False)
+    async def document() -> JSONResponse:
+        # The first time it takes a second or two: what runs beside it must not wait.
+        return JSONResponse(await asyncio.to_thread(app.openapi))
+
     return app

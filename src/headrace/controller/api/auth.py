@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
 
 from headrace.controller.controller import Controller
 from headrace.controller.endpoint import Endpoint
@@ -22,7 +23,11 @@ def controller(request: Request) -> Controller:
 ControllerOf = Annotated[Controller, Depends(controller)]
 
 
-def caller(request: Request, controller: ControllerOf) -> Key:
+KEY = HTTPBearer(auto_error=False, scheme_name="key", description="A key, or an access token of a service principal.")
+"""For the OpenAPI document; what is wrong with a key is told in our own form."""
+
+
+def caller(request: Request, controller: ControllerOf, _: Annotated[object, Depends(KEY)]) -> Key:
     """The key or access token of the call. Raises Refusal 401 where it is none that holds."""
     scheme, _, text = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not text.strip():

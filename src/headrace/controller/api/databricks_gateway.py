@@ -1,5 +1,5 @@
-"""Databricks' serving-endpoints REST API: how an endpoint treats requests. What is changed here holds at once and makes
-no config version."""
+"""Databricks' serving-endpoints REST API: how an endpoint treats requests. What is changed here holds, at every
+connected gateway, when a call answers, and makes no config version."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from headrace.controller.api.auth import ControllerOf, Manager
 from headrace.controller.api.databricks import BASE
 from headrace.controller.api.databricks_options import AiGatewayInput, NothingAsked, RateLimits
 from headrace.controller.api.databricks_view import ai_gateway, rate_limits
+from headrace.controller.controller import CREATE_TIMEOUT_S
 
 router = APIRouter(tags=["databricks"])
 
@@ -23,7 +24,9 @@ async def put_ai_gateway(
     """Replace rate limits and fallback; what the body leaves out is switched off."""
     endpoint = controller.endpoints.get(name)
     options = (body or AiGatewayInput()).changed(endpoint.options)
-    return ai_gateway(controller.endpoints.set_options(name, options).options)
+    changed = controller.endpoints.set_options(name, options)
+    await controller.tell(CREATE_TIMEOUT_S)
+    return ai_gateway(changed.options)
 
 
 @router.put(BASE + "/{name}/rate-limits", response_model_exclude_unset=True)
@@ -33,7 +36,9 @@ async def put_rate_limits(
     """The legacy form: replace all rate limits, those of the AI gateway too, by limits of calls."""
     endpoint = controller.endpoints.get(name)
     options = (body or RateLimits()).changed(endpoint.options)
-    return rate_limits(controller.endpoints.set_options(name, options).options)
+    changed = controller.endpoints.set_options(name, options)
+    await controller.tell(CREATE_TIMEOUT_S)
+    return rate_limits(changed.options)
 
 
 @router.patch(BASE + "/{name}/notifications")
