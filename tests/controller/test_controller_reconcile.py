@@ -352,24 +352,6 @@ async def test_another_model_takes_over_when_it_can_serve(world: World) -> None:
     assert world.phases("a") == ["ready"]
 
 
-async def test_where_both_do_not_fit_the_new_model_takes_over_at_once(tmp_path: Path) -> None:
-    world = World(tmp_path / "data", places=1)
-    world.model()
-    world.model("other")
-    gateway = await served(world, "a", 1, 1)
-    world.update("a", 1, 1, model="other")
-    await world.step(1)
-    assert world.get("a").update == "IN_PROGRESS"
-    assert world.snapshot.endpoints[0].entities[0].model == "other"
-    gateway.ack()
-    gateway.report()
-    for _ in range(3):
-        await world.step(1)
-    world.fleet.load()
-    await world.step(1)
-    assert (world.get("a").update, world.phases("a")) == ("NOT_UPDATING", ["ready"])
-
-
 async def test_a_config_that_is_proposed_during_a_start_is_not_taken_for_the_one_before(world: World) -> None:
     await served(world, "a", 2, 2)
     world.fleet.crash(world.fleet.living()[0])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from headrace.engines.base import ModelSettings
     from headrace.models.registry import Registry
     from headrace.profiles.profile import Profile
+    from headrace.profiles.starts import Starts
 
 app = typer.Typer(
     help="Fetch, register and list the models of the local data directory.", no_args_is_help=True, rich_markup_mode=None
@@ -73,12 +76,18 @@ def add(
     name: Annotated[str, typer.Argument(help="The name that endpoints will use.")],
     *,
     gguf: Annotated[Path | None, typer.Option("--gguf", metavar="PATH", help="A GGUF file on this machine.")] = None,
-    url: Annotated[
+    vllm: Annotated[
         str | None,
+        typer.Option("--vllm", metavar="WEIGHTS", help="Run by vLLM: a folder, or a name such as Qwen/Qwen3-0.6B."),
+    ] = None,
+    sglang: Annotated[str | None, typer.Option("--sglang", metavar="WEIGHTS", help="Run by SGLang, likewise.")] = None,
+    url: Annotated[
+        list[str] | None,
         typer.Option(
             "--url",
             metavar="URL",
-            help="An OpenAI-compatible server that already runs, such as http://127.0.0.1:8000/v1.",
+            help="An OpenAI-compatible server that already runs, such as http://127.0.0.1:8000/v1. Several times: "
+            "servers that serve the same, each a replica.",
         ),
     ] = None,
     upstream_model: Annotated[
@@ -94,6 +103,21 @@ def add(
     context: ContextOption = None,
     slots: SlotsOption = 1,
     threads: ThreadsOption = 1,
+    gpus: Annotated[
+        int | None,
+        typer.Option("--gpus", help="GPUs of a replica of vLLM or SGLang. Default 1; 0: on processor cores."),
+    ] = None,
+    program: Annotated[
+        Path | None, typer.Option("--program", metavar="PATH", help="vLLM's or SGLang's program, if not on the PATH.")
+    ] = None,
+    engine_arg: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--engine-arg",
+            metavar="NAME=VALUE",
+            help="A further flag of vLLM or SGLang, such as dtype=bfloat16; several times.",
+        ),
+    ] = None,
     default_max_tokens: MaxTokensOption = None,
     units_per_chunk: Annotated[
         int | None,
@@ -103,33 +127,45 @@ def add(
     data_dir: DataDirOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Register a model in the local data directory: a GGUF file, a server that already runs, or the simulated engine.
+    """Register a model in the local data directory: a GGUF file, weights for vLLM or SGLang, a server that already
+    runs, or the simulated engine.
 
     A name that is registered already needs --replace.
     """
     from headrace.models.registry import DEFAULT_CONTEXT  # noqa: PLC0415
 
-    if sum(given is not None for given in (gguf, url, simulated)) != 1:
-        raise UsageError("give one of --gguf PATH, --url URL and --simulated JSON")
+    if sum(bool(given) for given in (gguf, vllm, sglang, url, simulated)) != 1:
+        raise UsageError("give one of --gguf PATH, --vllm WEIGHTS, --sglang WEIGHTS, --url URL and --simulated JSON")
+    if engine_arg and not (vllm or sglang):
+        raise UsageError("--engine-arg is for --vllm and --sglang")
+    first, more = (url[0], url[1:]) if url else (None, [])
+    if first is not None and upstream_model is None:
+        upstream_model = _served_at(first, api_key_env)
     model = _registry(data_dir).add(
         name,
         gguf=gguf,
-        url=url,
+        vllm=vllm,
+        sglang=sglang,
+        url=first,
+        more_urls=more,
         simulated=simulated is not None,
         upstream_model=upstream_model,
         api_key_env=api_key_env,
         context=DEFAULT_CONTEXT if context is None else context,
         slots=slots,
         threads=threads,
+        gpus=gpus,
+        program=None if program is None else str(program),
         default_max_tokens=default_max_tokens,
         units_per_chunk=units_per_chunk,
-        engine_args=_engine_args(simulated),
+        engine_args=_engine_args(simulated) if simulated is not None else _flags(engine_arg or ()),
         replace=replace,
     )
     if json_output:
         print_json(_told(model))
     else:
-        console().print(f"{model.name} is registered ({model.engine})", markup=False)
+        upstream = f", which calls it {model.upstream_model}" if model.upstream_model else ""
+        console().print(f"{model.name} is registered ({model.engine}{upstream})", markup=False)
 
 
 @app.command("list")
@@ -183,13 +219,15 @@ def show(
 ) -> None:
     """What is known of one model here: its settings, its profile, and whether that still holds."""
     from headrace.cli.profile_view import print_profile  # noqa: PLC0415
+    from headrace.profiles import starts  # noqa: PLC0415
     from headrace.profiles.files import find  # noqa: PLC0415
 
-    model = _registry(data_dir).get(name)
-    profile = find(name, local_data_dir(data_dir).profiles)
+    model, profiles = _registry(data_dir).get(name), local_data_dir(data_dir).profiles
+    profile, started = find(name, profiles), starts.load(profiles, name, model.version)
     doubts = _doubts(profile, model)
     if json_output:
-        print_json({"model": _told(model), "profile": _told(profile), "profile_doubts": doubts})
+        told = {"model": _told(model), "profile": _told(profile), "profile_doubts": doubts, "starts": _told(started)}
+        print_json(told)
         return
     out = console()
     out.print(
@@ -197,6 +235,12 @@ def show(
         f"{_where(model)}",
         markup=False,
     )
+    if started is not None:
+        out.print(
+            f"last started in {started.seconds[-1]:.2f} s; median of the last {len(started.seconds)} starts here: "
+            f"{started.median_s:.2f} s",
+            markup=False,
+        )
     if profile is None:
         out.print(f"never measured here: headrace profile {name}", markup=False)
         return
@@ -226,9 +270,35 @@ def _registry(chosen: Path | None) -> Registry:
     return Registry(local_data_dir(chosen).models)
 
 
-def _engine_args(simulated: str | None) -> dict[str, object] | None:
-    if simulated is None:
-        return None
+def _served_at(url: str, api_key_env: str | None) -> str | None:
+    """What a server calls its model, where it runs and has one only; others are asked for by the endpoint's name."""
+    from headrace.engines.openai import models_at  # noqa: PLC0415
+    from headrace.models.registry import base_url  # noqa: PLC0415
+
+    if not url.startswith(("http://", "https://")):
+        return None  # which the registry refuses, with the reason
+    served = models_at(base_url(url), os.environ.get(api_key_env or "", ""))
+    return served[0] if len(served) == 1 else None
+
+
+def _flags(given: Sequence[str]) -> dict[str, object]:
+    """Of ``NAME=VALUE``, or ``NAME`` for one that is only there; a value is JSON where it can be."""
+    import msgspec  # noqa: PLC0415
+
+    flags: dict[str, object] = {}
+    for one in given:
+        name, equals, value = one.partition("=")
+        name = name.strip().removeprefix("--")
+        if not name:
+            raise UsageError(f"--engine-arg takes NAME=VALUE, such as dtype=bfloat16, not {one!r}")
+        try:
+            flags[name] = msgspec.json.decode(value) if equals else True
+        except msgspec.DecodeError:
+            flags[name] = value
+    return flags
+
+
+def _engine_args(simulated: str) -> dict[str, object]:
     import msgspec  # noqa: PLC0415
 
     try:
@@ -260,7 +330,7 @@ def _doubts(profile: Profile | None, model: ModelSettings) -> list[str]:
     return doubts_of(profile, model, installed_version(model.engine))
 
 
-def _told(value: ModelSettings | Profile | None) -> object:
+def _told(value: ModelSettings | Profile | Starts | None) -> object:
     import msgspec  # noqa: PLC0415
 
     return msgspec.to_builtins(value)
@@ -269,4 +339,4 @@ def _told(value: ModelSettings | Profile | None) -> object:
 def _where(model: ModelSettings) -> str:
     if model.path is not None:
         return model.path if Path(model.path).is_file() else f"{model.path} (the file is not there)"
-    return model.url or "nowhere: simulated"
+    return model.weights or " ".join(model.urls) or "nowhere: simulated"

@@ -1,4 +1,8 @@
-"""How soon a replica that failed is started again: at once is too soon for one that fails at every start."""
+"""How soon a replica that failed is started again: at once is too soon for one that fails at every start.
+
+Replicas that ran at the same time and die of one cause are one failure: only one that was started after the last
+failure, and fails too, is another one in a row.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +30,14 @@ class Backoff:
     """Last log lines of the replica that failed last."""
     at_ms: int = 0
 
-    def failed(self, at_ms: int, runs_as: str, *, served_ms: int, message: str, tail: str) -> None:
-        """A replica failed at ``at_ms`` after it had been ready for ``served_ms``."""
-        anew = runs_as != self.runs_as or served_ms >= STEADY_S * 1000
-        self.runs_as, self.failures = runs_as, 1 if anew else self.failures + 1
-        delay_s = min(FIRST_DELAY_S * 2 ** (self.failures - 1), LONGEST_DELAY_S)
-        self.not_before_ms = at_ms + int(delay_s * 1000)
-        self.at_ms, self.message, self.tail = at_ms, message, tail
+    def failed(self, at_ms: int, runs_as: str, *, started_ms: int, served_ms: int, message: str, tail: str) -> None:
+        """A replica that was started at ``started_ms`` failed at ``at_ms``, having been ready for ``served_ms``."""
+        anew = runs_as != self.runs_as or served_ms >= STEADY_S * 1000 or not self.failures
+        if anew or started_ms > self.at_ms:
+            self.failures = 1 if anew else self.failures + 1
+            delay_s = min(FIRST_DELAY_S * 2 ** (self.failures - 1), LONGEST_DELAY_S)
+            self.not_before_ms = at_ms + int(delay_s * 1000)
+        self.runs_as, self.at_ms, self.message, self.tail = runs_as, at_ms, message, tail
 
     def steady(self, runs_as: str, served_ms: int) -> None:
         """A replica has been ready for ``served_ms``."""

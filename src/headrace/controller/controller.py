@@ -109,6 +109,7 @@ class Controller:
         if config.record_decisions is not None:
             self.decisions = DecisionLog(Path(config.record_decisions), now=clock.now, now_ms=clock.now_ms)
         self.reconciler = Reconciler(
+            database=self.database,
             store=self.store,
             roster=self.roster,
             access=self.access,
@@ -120,6 +121,7 @@ class Controller:
             clock=clock,
             scaling=config.scaling,
             decisions=self.decisions,
+            profiles=self.data.profiles,
         )
         self._ingest = Ingest(self.database, self.data.journal, self.store.weights)
         self._ingesting = asyncio.Lock()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from functools import cached_property
 from typing import Literal
 
 import msgspec
@@ -47,7 +49,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Its sizes were asked for in model units, and are told so."""
 
 
-class Entity(msgspec.Struct, frozen=True, kw_only=True):
+class Entity(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """A served entity as one config version froze it."""
 
     id: str
@@ -69,10 +71,11 @@ class Entity(msgspec.Struct, frozen=True, kw_only=True):
     profile_status: str
     created_ms: int
 
-    @property
+    @cached_property
     def runs_as(self) -> str:
         """Names what its replicas run. Configs that agree in it share replicas: a new range restarts nothing."""
-        return hashlib.sha256(msgspec.json.encode((self.id, self.model))).hexdigest()[:16]
+        runs = msgspec.structs.replace(self.model, units_per_chunk=None)  # what it is sold in is no matter to a process
+        return hashlib.sha256(msgspec.json.encode((self.id, runs))).hexdigest()[:16]
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,7 +90,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         return next((entity for entity in self.entities if entity.id == entity_id), None)
 
 
-class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """A named address. At least one of ``active`` and ``pending`` is there."""
 
     id: str
@@ -119,8 +122,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         assert config is not None
         return config
 
-    @property
-    def entities(self) -> dict[str, Entity]:
+    @cached_property
+    def entities(self) -> Mapping[str, Entity]:
         """By id: all that are served or are to be, each by its newest terms."""
         configs = (self.active, self.pending)
         return {entity.id: entity for config in configs if config is not None for entity in config.entities}

@@ -22,6 +22,11 @@ from headrace.fleet.base import FleetReplica
 
 DrainCause = Literal["scale_down", "replaced", "deleted"]
 
+UNSEEN_S = 30.0
+"""A replica that its fleet did not list for so long after it was asked for was never started."""
+LONGEST_START_S = 1800.0
+"""One that is not ready by then never will be: the largest models load in a few minutes."""
+
 
 class Phase(StrEnum):
     PENDING = "pending"
@@ -79,8 +84,8 @@ class Replica:
         before, at_ms = (self.phase, self.url), now_ms
         if seen is None:
             # One that was just asked for may not be listed yet.
-            if self.phase is not Phase.PENDING:
-                self._end(now_ms, None, "the fleet no longer knows it")
+            if self.phase is not Phase.PENDING or now_ms - self.created_ms > UNSEEN_S * 1000:
+                self._end(now_ms, None, "the fleet does not know it")
         elif seen.state == "exited":
             at_ms = seen.exited_ms or now_ms
             self._end(at_ms, seen.exit_code, seen.error or "it ended")
@@ -92,6 +97,9 @@ class Replica:
                 self.phase, self.ready_ms = Phase.READY, at_ms
             elif seen.state == "loading" and self.phase in (Phase.PENDING, Phase.READY):
                 self.phase, self.ready_ms = Phase.LOADING, None
+            # With a message it is a server that is not ours and does not answer: nothing is gained by another start.
+            if self.phase is Phase.LOADING and not self.message and now_ms - self.created_ms > LONGEST_START_S * 1000:
+                self._end(now_ms, None, f"it was not ready {LONGEST_START_S:.0f} s after its start")
         if self.phase is not Phase.LOADING or not self.message:
             self.silent_ms = None
         elif self.silent_ms is None:

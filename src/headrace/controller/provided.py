@@ -36,7 +36,11 @@ def _sold(endpoint: Endpoint, entity: Entity, replicas: Sequence[Replica], at_ms
     """What was never served is not sold: before the first config is active, nothing is."""
     active = endpoint.active is not None
     ready = sum(r.phase is Phase.READY and r.runs_as == entity.runs_as for r in replicas)
-    serves = active and not (endpoint.pending is None and endpoint.update == "IN_PROGRESS")
+    going_on = active and endpoint.pending is None and endpoint.update == "IN_PROGRESS"
+    # A roll-out that takes chunks away where there is no room for both leaves less than was sold: that is not billed.
+    target = {one.runs_as for one in endpoint.target.entities}
+    gave_way = endpoint.pending is not None and entity.runs_as not in target and ready < entity.min_chunks
+    serves = active and not going_on and not gave_way
     return CapacityPoint(
         at_ms=at_ms,
         # More than the maximum is ready only while a roll-out prepares a larger range.

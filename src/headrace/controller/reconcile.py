@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -20,21 +21,24 @@ from headrace.controller.access import Access
 from headrace.controller.clock import Clock
 from headrace.controller.endpoint import Endpoint, Entity
 from headrace.controller.events import EventLog
+from headrace.controller.following import Following
 from headrace.controller.gateways import Gateways
 from headrace.controller.lifecycle import LIVING, DrainCause, Phase, Replica
-from headrace.controller.rollout import Advance, advance, starts, step
+from headrace.controller.rollout import Advance, advance, restarts, starts, step
 from headrace.controller.roster import Roster
 from headrace.controller.sizing import Sizing
 from headrace.controller.snapshots import build
 from headrace.controller.store import Store
 from headrace.controller.telling import Telling
 from headrace.controller.watches import Watches
+from headrace.controller.words import with_log
 from headrace.decisions.writer import DecisionLog
 from headrace.engines.base import EngineError, EngineTraits, ModelSettings
 from headrace.engines.catalogue import engine_for
 from headrace.fleet.base import FleetError, FleetReplica
 from headrace.gateway.snapshot import Snapshot, Tick
 from headrace.ledger.capacity import CapacityTimeline
+from headrace.ledger.database import Database
 
 DRAIN_DEADLINE_S = 300.0
 """As long as a request may take at most, and a little more: then a draining replica ends with what it has."""
@@ -68,6 +72,7 @@ class Reconciler:
     def __init__(
         self,
         *,
+        database: Database,
         store: Store,
         roster: Roster,
         access: Access,
@@ -80,7 +85,10 @@ class Reconciler:
         scaling: ScalingConfig,
         traits_of: Callable[[ModelSettings], EngineTraits] = lambda model: engine_for(model.engine).traits(model),
         decisions: DecisionLog | None = None,
+        profiles: Path | None = None,
     ) -> None:
+        """``profiles``: where the times of starts are kept, beside the profiles; None: they are not."""
+        self._database = database
         self._store = store
         self._roster = roster
         self._access = access
@@ -101,10 +109,19 @@ class Reconciler:
             clock=clock,
             scaling=scaling,
         )
+        self._following = Following(
+            roster=roster,
+            timeline=timeline,
+            watches=self.watches,
+            telling=self._tell,
+            clock=clock,
+            profiles=profiles,
+        )
         self._stops: dict[str, asyncio.Task[None]] = {}
         self._restored = False
         self._turn = asyncio.Lock()
-        self._first_look = True
+        self._torn = False
+        """A step broke off, as on a full disk: what is in memory may not be what is in the store."""
 
     def heard(self, tick: Tick) -> bool:
         """A gateway reported; whether a step should follow at once: requests wait, and nothing serves them."""
@@ -123,15 +140,20 @@ class Reconciler:
     async def step(self) -> None:
         """One look at everything, and what follows from it."""
         async with self._turn:
-            self._observe()
-            endpoints = self._store.endpoints()
-            self._sizing.decide(endpoints)
-            for endpoint in endpoints:
+            if self._torn:
+                self._roster.reload()
+                self._timeline.reload()
+            self._torn = True
+            with self._database.together():
+                self._look()
+            for endpoint in self._store.endpoints():
                 await self._move(endpoint)
-            self._retire_deleted()
+            with self._database.together():
+                self._retire_deleted()
+                self._timeline.beat(self._clock.now_ms())
             await self._publish()
             self._finish_drains()
-            self._timeline.beat(self._clock.now_ms())
+            self._torn = False
 
     async def publish(self) -> int:
         """Tell the gateways what the store holds now; the version that says so."""
@@ -147,70 +169,48 @@ class Reconciler:
 
     # Looking
 
-    def _observe(self) -> None:
-        """Follow the fleet, in the order in which things happened: the capacity timeline takes their times."""
-        now_ms = self._clock.now_ms()
+    def _look(self) -> None:
+        """At what runs, and at what is asked of it."""
         seen = {replica.id: replica for replica in self._fleet.replicas()}
-        if self._first_look:
-            self._lose(seen.keys(), now_ms)
-        for replica in sorted(self._roster.all(), key=lambda r: _newest_ms(seen.get(r.id))):
-            phase, ready_ms, silent = replica.phase, replica.ready_ms, replica.silent_ms is not None
-            at_ms = replica.observe(seen.get(replica.id), now_ms)
-            backoff = self.watches.of(replica.entity_id).backoff
-            if at_ms is not None:
-                self._roster.save(replica)
-                if replica.phase is not phase:
-                    if replica.phase is Phase.FAILED:
-                        served_ms = at_ms - ready_ms if ready_ms is not None else 0
-                        tail = seen[replica.id].tail if replica.id in seen else ""
-                        backoff.failed(at_ms, replica.runs_as, served_ms=served_ms, message=replica.message, tail=tail)
-                    self._tell.replica(replica, at_ms, backoff)
-                    self._tell.capacity(replica.endpoint_id, at_ms)
-            elif replica.phase is Phase.READY and ready_ms is not None:
-                backoff.steady(replica.runs_as, now_ms - ready_ms)
-            if replica.silent_ms is not None and not silent:
-                self._tell.silent(replica, now_ms)
+        self._following.look(seen)
         for stranger in seen.values():
             if LABEL in stranger.labels and stranger.state != "exited" and not self._roster.knows(stranger.id):
                 log.warning("ending a replica that nobody knows of", extra={"fields": {"replica": stranger.id}})
                 self._stop(stranger.id)
-
-    def _lose(self, seen: Collection[str], now_ms: int) -> None:
-        """What ran when the controller before this one died, and does not run now, ended by its last beat."""
-        self._first_look = False
-        beat_ms = self._timeline.last_beat_ms() or now_ms
-        for replica in self._roster.all():
-            if replica.id not in seen:
-                replica.lose(beat_ms)
-                self._roster.save(replica)
-                self._tell.replica(replica, beat_ms, self.watches.of(replica.entity_id).backoff)
-                self._tell.capacity(replica.endpoint_id, beat_ms)
+        self._sizing.decide(self._store.endpoints())
 
     # Doing
 
     async def _move(self, endpoint: Endpoint) -> None:
         if self._store.get(endpoint.id) is not endpoint:
             return  # changed during a start of this step: the next one looks at it anew
-        replicas = self._roster.of(endpoint.id)
+        replicas, now_ms = self._roster.of(endpoint.id), self._clock.now_ms()
         steps = []
         for entity in endpoint.target.entities:
             watch = self.watches.of(entity.id)
-            may_start = watch.backoff.may_start(self._clock.now_ms())
+            may_start = watch.backoff.may_start(now_ms)
             todo = step(entity, replicas, watch.granted, may_start=may_start, in_flight=self._gateways.in_flight)
             self._drain(todo.drain, "scale_down")
             for replica in todo.revive:
                 replica.revive()
                 self._roster.save(replica)
             steps.append(todo)
-        for entity in starts(steps):
-            if self._fleet.room(entity.model) > 0:
-                await self._start(endpoint, entity)
+        await self._start_all(endpoint, starts(steps))
         if self._store.get(endpoint.id) is not endpoint:
             return
-        on = advance(endpoint, self._roster.of(endpoint.id), self._fleet.room)
+        await self._start_all(endpoint, restarts(endpoint, self._roster.of(endpoint.id), steps))
+        if self._store.get(endpoint.id) is not endpoint:
+            return
+        on = advance(endpoint, self._roster.of(endpoint.id), steps, self._fleet.room, self._gateways.in_flight)
         self._update(endpoint, on)
         self._drain(on.replaced, "replaced")
         self._tell.capacity(endpoint.id, self._clock.now_ms())
+
+    async def _start_all(self, endpoint: Endpoint, entities: Iterable[Entity]) -> None:
+        for entity in entities:
+            may_start = self.watches.of(entity.id).backoff.may_start(self._clock.now_ms())
+            if may_start and self._fleet.room(entity.model) > 0:
+                await self._start(endpoint, entity)
 
     def _update(self, endpoint: Endpoint, on: Advance) -> None:
         """Take the update of a config further."""
@@ -220,11 +220,12 @@ class Reconciler:
             self._tell.activated(endpoint, config, on, now_ms)
         if on.conclude or (on.activate and endpoint.update == "UPDATE_FAILED"):
             self._store.conclude(endpoint.id, "NOT_UPDATING", "")
-        elif endpoint.update == "IN_PROGRESS" and endpoint.pending and not on.activate:
-            why_failed = self.watches.why_failed(endpoint, now_ms)
-            if why_failed:
-                self._store.conclude(endpoint.id, "UPDATE_FAILED", why_failed, drop_pending=endpoint.active is not None)
-                self._tell.update_failed(endpoint, why_failed, self._tail(endpoint), now_ms)
+        elif endpoint.update == "IN_PROGRESS" and not on.activate:
+            why, tail = self.watches.why_failed(endpoint, now_ms), self._tail(endpoint)
+            if why:
+                stays = endpoint.pending is not None and endpoint.active is not None
+                self._store.conclude(endpoint.id, "UPDATE_FAILED", with_log(why, tail), drop_pending=stays)
+                self._tell.update_failed(endpoint, why, tail, now_ms)
 
     def _tail(self, endpoint: Endpoint) -> str:
         """Last words of the replica that failed last."""
@@ -240,7 +241,7 @@ class Reconciler:
             replica.phase, replica.message = Phase.FAILED, str(error)
             self._roster.save(replica)
             backoff = self.watches.of(entity.id).backoff
-            backoff.failed(now_ms, replica.runs_as, served_ms=0, message=replica.message, tail="")
+            backoff.failed(now_ms, replica.runs_as, started_ms=now_ms, served_ms=0, message=replica.message, tail="")
             self._tell.replica(replica, now_ms, backoff)
 
     def _drain(self, replicas: Sequence[Replica], cause: DrainCause) -> None:
@@ -253,7 +254,9 @@ class Reconciler:
         for replica in self._roster.all():
             if self._store.get(replica.endpoint_id) is None and replica.phase in LIVING - {Phase.DRAINING}:
                 self._drain([replica], "deleted")
-        alive = {entity_id for endpoint in self._store.endpoints() for entity_id in endpoint.entities}
+        endpoints = self._store.endpoints()
+        alive = {entity_id for endpoint in endpoints for entity_id in endpoint.entities}
+        self._roster.keep({endpoint.id for endpoint in endpoints})
         self.watches.keep(alive | {replica.entity_id for replica in self._roster.all()})
 
     def _finish_drains(self) -> None:
@@ -307,8 +310,3 @@ class Reconciler:
         """Some of its requests go where no start can be relied on."""
         routed = [entity for entity in endpoint.current.entities if entity.traffic]
         return any(self.watches.failing(endpoint, entity) for entity in routed)
-
-
-def _newest_ms(seen: FleetReplica | None) -> int:
-    """When the fleet's last news of a replica happened; 0 where it has none."""
-    return 0 if seen is None else seen.exited_ms or seen.ready_ms or seen.started_ms

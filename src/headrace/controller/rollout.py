@@ -2,9 +2,13 @@
 
 - A served entity of the pending config that runs the same replicas as one that is served (another range, price, chunk
   or part of the traffic) restarts nothing.
-- One that runs other replicas brings them up beside the old ones. The pending config with its traffic takes over when
-  all of its entities can serve; then what it does not name drains. Where the machine has no room for both, it takes
-  over at once, the old replicas drain, and requests wait for the new ones.
+- One that runs other replicas brings them up beside the old ones, as many as the load needs. When they are ready the
+  pending config takes over with its traffic, and what it does not name drains.
+- Where the machine has no room for both, the old replicas make room one at a time: one drains, one of the new starts.
+  The pending config takes over as soon as the new ones provide as much as is left of the old; before that, what does
+  not find a slot is held. So at no time is less than half of the capacity there, but for an endpoint of one chunk:
+  its requests are held for as long as one start takes.
+- Nothing takes over that was not ready, so an update that fails leaves the old config, whose replicas come back.
 """
 
 from __future__ import annotations
@@ -13,11 +17,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from headrace.controller.endpoint import Endpoint, Entity
+from headrace.controller.fleets import pool_of
 from headrace.controller.lifecycle import COMING, Phase, Replica
 from headrace.engines.base import ModelSettings
 
 Room = Callable[[ModelSettings], int]
 """Replicas of a model that fit beside all that lives."""
+InFlight = Callable[[str], int]
+"""Requests on a replica."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +32,8 @@ class Step:
     """What to do for one served entity of the target config now."""
 
     entity: Entity
+    granted: int
+    """Replicas that it may have."""
     running: int
     """Replicas that it has and keeps, those that are revived included."""
     revive: tuple[Replica, ...] = ()
@@ -44,7 +53,7 @@ class Advance:
     conclude: bool = False
     """The update is done: what is active can serve."""
     replaced: tuple[Replica, ...] = ()
-    """Replicas that the target config does not name, and that nothing needs any more."""
+    """Replicas that the target config does not name, and that nothing needs any more or that make room."""
 
 
 def chunks_wanted(endpoint: Endpoint, entity: Entity, decided: Mapping[str, int]) -> int:
@@ -60,35 +69,28 @@ def of(replicas: Sequence[Replica], entity: Entity) -> list[Replica]:
     return [r for r in replicas if r.runs_as == entity.runs_as and r.phase in COMING | {Phase.READY}]
 
 
+def ready(replicas: Sequence[Replica], entity: Entity) -> int:
+    """How many of them serve."""
+    return sum(replica.phase is Phase.READY for replica in of(replicas, entity))
+
+
 def can_serve(entity: Entity, replicas: Sequence[Replica]) -> bool:
     """Its minimum is ready."""
-    return sum(replica.phase is Phase.READY for replica in of(replicas, entity)) >= entity.min_chunks
+    return ready(replicas, entity) >= entity.min_chunks
 
 
-def step(
-    entity: Entity,
-    replicas: Sequence[Replica],
-    granted: int,
-    *,
-    may_start: bool,
-    in_flight: Callable[[str], int],
-) -> Step:
-    """``granted``: replicas that the entity may have. ``in_flight``: requests on a replica, by which the one that loses
-    least is chosen to drain."""
+def step(entity: Entity, replicas: Sequence[Replica], granted: int, *, may_start: bool, in_flight: InFlight) -> Step:
+    """``granted``: replicas that the entity may have."""
     ours = of(replicas, entity)
     missing = max(0, granted - len(ours))
     revive = [r for r in replicas if _can_serve_again(r, entity)][:missing]
-
-    # Those that serve nothing yet go first, then those with the least to finish; of equals the youngest.
-    def loss(replica: Replica) -> tuple[bool, int, int]:
-        return (replica.phase is Phase.READY, in_flight(replica.id), -replica.created_ms)
-
     return Step(
         entity=entity,
+        granted=granted,
         running=len(ours) + len(revive),
         revive=tuple(revive),
         start=missing - len(revive) if may_start else 0,
-        drain=tuple(sorted(ours, key=loss)[: max(0, len(ours) - granted)]),
+        drain=tuple(_least_loss(ours, in_flight)[: max(0, len(ours) - granted)]),
     )
 
 
@@ -98,21 +100,79 @@ def starts(steps: Sequence[Step]) -> Iterator[Entity]:
     return (entity for _, entity in sorted(due, key=lambda start: start[0]))
 
 
-def advance(endpoint: Endpoint, replicas: Sequence[Replica], room: Room) -> Advance:
-    """To be asked after the starts of the steps, as both look at the same room."""
-    entities = endpoint.target.entities
-    wanted = {entity.runs_as for entity in entities}
-    others = tuple(r for r in replicas if r.runs_as not in wanted and r.phase in COMING | {Phase.READY})
-    servable = all(can_serve(entity, replicas) for entity in entities)
-    crowded = any(len(of(replicas, entity)) + room(entity.model) < entity.min_chunks for entity in entities)
-    # What never could serve is not sold: a first config waits until it can.
-    no_room = bool(others) and endpoint.active is not None and crowded
-    activate = endpoint.pending is not None and (servable or no_room)
-    return Advance(
-        activate=activate,
-        conclude=servable and endpoint.update == "IN_PROGRESS",
-        replaced=others if endpoint.pending is None or activate else (),
-    )
+def restarts(endpoint: Endpoint, replicas: Sequence[Replica], steps: Sequence[Step]) -> Iterator[Entity]:
+    """As ``starts``, of what is served until the update is ready: its minimum is kept up too, when the new replicas
+    lack nothing."""
+    target = {one.entity.runs_as for one in steps}
+    if endpoint.pending is not None and all(len(of(replicas, one.entity)) >= one.granted for one in steps):
+        for entity in endpoint.current.entities:
+            if entity.runs_as not in target:
+                yield from [entity] * (entity.min_chunks - len(of(replicas, entity)))
+
+
+def advance(
+    endpoint: Endpoint, replicas: Sequence[Replica], steps: Sequence[Step], room: Room, in_flight: InFlight
+) -> Advance:
+    """To be asked after the starts of ``steps``: what they did not get, they had no room for."""
+    wanted = {one.entity.runs_as for one in steps}
+    others = [r for r in replicas if r.runs_as not in wanted and r.phase in COMING | {Phase.READY}]
+    servable = all(can_serve(one.entity, replicas) for one in steps)
+    if endpoint.pending is None:
+        return Advance(conclude=servable and endpoint.update == "IN_PROGRESS", replaced=tuple(others))
+    if endpoint.active is None:
+        # What never served is not sold, so nobody needs what an earlier first config has left.
+        return Advance(activate=servable, conclude=servable, replaced=tuple(others))
+    short = [one for one in steps if len(of(replicas, one.entity)) < one.granted and not room(one.entity.model)]
+    if _all_due_are_ready(endpoint, replicas, steps) or (
+        short and _as_much_is_ready(endpoint, replicas, steps, others)
+    ):
+        return Advance(activate=True, conclude=servable, replaced=tuple(others))
+    return Advance(replaced=_makes_room(replicas, steps, short, others, in_flight))
+
+
+def _all_due_are_ready(endpoint: Endpoint, replicas: Sequence[Replica], steps: Sequence[Step]) -> bool:
+    """Each entity has its minimum, and one that is new what the load needs."""
+    served = {entity.runs_as for entity in endpoint.current.entities}
+
+    def due(one: Step) -> int:
+        return one.entity.min_chunks if one.entity.runs_as in served else max(one.entity.min_chunks, one.granted)
+
+    return all(ready(replicas, one.entity) >= due(one) for one in steps)
+
+
+def _as_much_is_ready(
+    endpoint: Endpoint, replicas: Sequence[Replica], steps: Sequence[Step], others: Sequence[Replica]
+) -> bool:
+    """What is new provides, each of its entities, and together no less than what is left of what it replaces."""
+    served = {entity.runs_as: entity for entity in endpoint.current.entities}
+    new = [one.entity for one in steps if one.entity.runs_as not in served and one.granted]
+    provided = [ready(replicas, entity) * entity.chunk for entity in new]
+    left = sum(served[r.runs_as].chunk for r in others if r.phase is Phase.READY and r.runs_as in served)
+    return bool(provided) and all(provided) and sum(provided) >= left
+
+
+def _makes_room(
+    replicas: Sequence[Replica],
+    steps: Sequence[Step],
+    short: Sequence[Step],
+    others: Sequence[Replica],
+    in_flight: InFlight,
+) -> tuple[Replica, ...]:
+    """One of the old, where a start needs its place and nothing that is on its way would bring another one.
+
+    A new replica must have become ready before the next old one goes: if it fails, no more was given up for it.
+    """
+    coming = any(r.phase in COMING for one in steps for r in of(replicas, one.entity))
+    leaving = any(r.phase is Phase.DRAINING for r in replicas)
+    pools = {pool_of(one.entity.model) for one in short if one.start}
+    if coming or leaving:
+        return ()
+    return tuple(_least_loss([r for r in others if pool_of(r.model) in pools], in_flight)[:1])
+
+
+def _least_loss(replicas: Sequence[Replica], in_flight: InFlight) -> list[Replica]:
+    """Those that serve nothing yet go first, then those with the least to finish; of equals the youngest."""
+    return sorted(replicas, key=lambda r: (r.phase is Phase.READY, in_flight(r.id), -r.created_ms))
 
 
 def _predecessor(endpoint: Endpoint, entity: Entity) -> Entity | None:
@@ -124,9 +184,9 @@ def _predecessor(endpoint: Endpoint, entity: Entity) -> Entity | None:
 
 
 def _can_serve_again(replica: Replica, entity: Entity) -> bool:
+    """Also one that made room for an update, when that has failed."""
     return (
         replica.phase is Phase.DRAINING
-        and replica.drain_cause == "scale_down"
         and replica.runs_as == entity.runs_as
         and replica.url is not None
         and not replica.stopping

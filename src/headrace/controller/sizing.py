@@ -70,11 +70,15 @@ class Sizing:
         wants = [self._want(endpoint, entity) for endpoint, entity in whose.values()]
         granted = allot(wants)
         short = rivals(wants, granted)
-        for entity_id in whose:
+        for entity_id, (endpoint, entity) in whose.items():
             watch = self._watches.of(entity_id)
             watch.granted = granted[entity_id]
             holders = [whose[rival] for rival in short.get(entity_id, ())]
-            watch.rivals = tuple(named(endpoint.name, endpoint.target, entity) for endpoint, entity in holders)
+            watch.rivals = tuple(named(other.name, other.target, one) for other, one in holders)
+            missing = max(0, watch.wanted - watch.granted)
+            if missing and missing != watch.missing:
+                self._tell.places_missing(endpoint, entity, watch, self._clock.now_ms())
+            watch.missing = missing
         for loser, others in takers(wants, granted).items():
             endpoint, entity = whose[loser]
             needing = [whose[other.entity] for other in others]

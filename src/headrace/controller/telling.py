@@ -41,8 +41,15 @@ class Telling:
             case Phase.STOPPED:
                 self._of_replica(replica, at_ms, "replica_stopped", "has ended", data)
             case Phase.FAILED:
-                data |= {"exit_code": replica.exit_code, "failures": backoff.failures, "tail": backoff.tail}
-                self._of_replica(replica, at_ms, "replica_failed", f"failed: {replica.message}", data)
+                data |= {
+                    "exit_code": replica.exit_code,
+                    "failures": backoff.failures,
+                    "next_start_ms": backoff.not_before_ms,
+                    "tail": backoff.tail,
+                }
+                row = f"; failure {backoff.failures} in a row" if backoff.failures > 1 else ""
+                again = f"{row}; the next start is in {max(0, backoff.not_before_ms - at_ms) / 1000:.0f} s"
+                self._of_replica(replica, at_ms, "replica_failed", f"failed: {replica.message}{again}", data)
 
     def silent(self, replica: Replica, at_ms: int) -> None:
         """It loads, or loads again, with something wrong."""
@@ -76,14 +83,39 @@ class Telling:
         }
         self._event(endpoint.id, at_ms, "place_taken", about(endpoint.target, entity, message), data)
 
+    def places_missing(self, endpoint: Endpoint, entity: Entity, watch: Watch, at_ms: int) -> None:
+        """It should have more chunks than the machine holds beside the others: those above stay pending."""
+        pending = watch.wanted - watch.granted
+        holders = " and ".join(watch.rivals)
+        rest = f"{holders} {'has' if len(watch.rivals) == 1 else 'have'} the rest" if holders else "it holds no more"
+        message = (
+            f"{counted(pending, 'chunk')} of {watch.wanted} {'is' if pending == 1 else 'are'} pending: the machine has "
+            f"room for {counted(watch.granted, 'replica')} of {entity.model.name} here, and {rest}"
+        )
+        data = {
+            "entity": entity.name,
+            "granted": watch.granted,
+            "wanted": watch.wanted,
+            "pending": pending,
+            "holders": list(watch.rivals),
+        }
+        self._event(endpoint.id, at_ms, "chunks_pending", about(endpoint.target, entity, message), data)
+
     def activated(self, endpoint: Endpoint, config: Config, advance: Advance, at_ms: int) -> None:
-        how = "is active" if advance.conclude else "is active before it can serve, as both do not fit the machine"
+        how = "is active" if advance.conclude else "is active with what of it is ready, as both do not fit the machine"
         data = {"config_version": config.version}
         self._event(endpoint.id, at_ms, "config_active", f"config version {config.version} {how}", data)
 
     def update_failed(self, endpoint: Endpoint, why: str, tail: str, at_ms: int) -> None:
         """``tail``: the last lines of the log of the replica that failed last."""
-        kept = f"; config version {endpoint.active.version} stays" if endpoint.active else "; it is tried again"
+        if endpoint.active is None:
+            kept = "; it is tried again"
+        elif endpoint.pending is None:
+            kept = (
+                f"; config version {endpoint.active.version} serves with what of it is ready, and the rest is tried on"
+            )
+        else:
+            kept = f"; config version {endpoint.active.version} stays"
         data = {"config_version": endpoint.target.version, "tail": tail}
         self._event(endpoint.id, at_ms, "config_failed", f"{why}{kept}", data)
 

@@ -14,11 +14,13 @@ from headrace.controller.gateways import Gauges
 from headrace.controller.lifecycle import Phase, Replica
 from headrace.controller.options import told
 from headrace.controller.scaler import knobs_of
-from headrace.controller.words import about, counted
+from headrace.controller.words import LOG_FOLLOWS, about, counted
+from headrace.engines.base import ModelSettings
 from headrace.ledger.bills import decimal
 from headrace.policy.outlook import Outlook, Standing
 from headrace.policy.scaling import Knobs, windows
 from headrace.policy.work import Weights
+from headrace.profiles import files, starts
 
 RATES_OVER_S = 10
 """Tokens/s "now" are means over so many seconds."""
@@ -33,6 +35,7 @@ class ReplicaInfo(msgspec.Struct, frozen=True, kw_only=True):
     entity: str
     """Name of the served entity."""
     state: str
+    """``pending``, ``loading``, ``ready``, ``draining``, ``stopped`` or ``failed``."""
     pid: int | None
     cpus: tuple[int, ...]
     slots: int
@@ -43,6 +46,8 @@ class ReplicaInfo(msgspec.Struct, frozen=True, kw_only=True):
     draining_ms: int | None
     drain_cause: str | None
     load_s: float | None
+    ended_ms: int | None
+    exit_code: int | None
     message: str
 
 
@@ -98,8 +103,12 @@ class EntityInfo(msgspec.Struct, frozen=True, kw_only=True):
     """``provisional``, ``quick`` or ``measured``."""
     price_per_chunk_hour: str
     currency: str
+    start_s: float | None
+    """What a start takes: the median of those seen here, else what the profile measured."""
     chunks_wanted: int
     """By the last scaling decision."""
+    chunks_pending: int
+    """Of them, those that the machine has no room for beside the other served entities."""
     chunks_ready: int
     chunks_loading: int
     chunks_draining: int
@@ -142,6 +151,7 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
     created_ms: int
     entities: tuple[EntityInfo, ...]
     chunks_wanted: int
+    chunks_pending: int
     chunks_ready: int
     chunks_loading: int
     chunks_draining: int
@@ -149,6 +159,8 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
     chunks_billed: int
     """What drains of entities that were replaced included."""
     replicas: tuple[ReplicaInfo, ...]
+    replicas_ended: tuple[ReplicaInfo, ...]
+    """The last that stopped or failed since the controller's start, newest last."""
     gauges: Gauges
     rates: RatesInfo
     last_failure: FailureInfo | None
@@ -177,12 +189,16 @@ def endpoint_info(controller: Controller, endpoint: Endpoint) -> EndpointInfo:
         created_ms=endpoint.created_ms,
         entities=entities,
         chunks_wanted=sum(entity.chunks_wanted for entity in entities),
+        chunks_pending=sum(entity.chunks_pending for entity in entities),
         chunks_ready=chunks.ready,
         chunks_loading=chunks.loading,
         chunks_draining=chunks.draining,
         chunks_in_use=chunks.ready + chunks.draining,
         chunks_billed=sum(point.billed_chunks for point in controller.timeline.newest(endpoint.id).values()),
         replicas=tuple(_replica(controller, endpoint, replica) for replica in controller.roster.of(endpoint.id)),
+        replicas_ended=tuple(
+            _replica(controller, endpoint, replica) for replica in controller.roster.ended(endpoint.id)
+        ),
         gauges=controller.gateways.gauges(endpoint.id),
         rates=_rates(controller, endpoint.id),
         last_failure=_last_failure(controller, endpoint),
@@ -218,7 +234,9 @@ def _entity(controller: Controller, endpoint: Endpoint, entity: Entity) -> Entit
         profile_status=entity.profile_status,
         price_per_chunk_hour=decimal(entity.price_micro),
         currency=entity.currency,
+        start_s=start_s(controller, entity.model),
         chunks_wanted=watch.wanted,
+        chunks_pending=watch.missing,
         chunks_ready=chunks.ready,
         chunks_loading=chunks.loading,
         chunks_draining=chunks.draining,
@@ -270,7 +288,7 @@ def _overall(entities: Sequence[EntityInfo]) -> State:
 def _problems(controller: Controller, endpoint: Endpoint) -> tuple[str, ...]:
     problems = []
     if endpoint.update == "UPDATE_FAILED":
-        problems.append(f"the last config update failed: {endpoint.update_message}")
+        problems.append(f"the last config update failed: {endpoint.update_message.partition(LOG_FOLLOWS)[0]}")
     for entity in endpoint.entities.values():
         config = endpoint.target if endpoint.target.entity(entity.id) else endpoint.current
         problems += [about(config, entity, problem) for problem in _of_entity(controller, endpoint, config, entity)]
@@ -335,8 +353,19 @@ def _replica(controller: Controller, endpoint: Endpoint, replica: Replica) -> Re
         draining_ms=replica.draining_ms,
         drain_cause=replica.drain_cause,
         load_s=replica.load_s,
+        ended_ms=replica.ended_ms,
+        exit_code=replica.exit_code,
         message=replica.message,
     )
+
+
+def start_s(controller: Controller, model: ModelSettings) -> float | None:
+    """Seconds that the next start of a replica is likely to take; None where nothing is known of it."""
+    seen = starts.load(controller.data.profiles, model.name, model.version)
+    try:
+        return starts.start_s(seen, None if seen else files.find(model.name, controller.data.profiles))
+    except files.ProfileError:
+        return None
 
 
 def _rates(controller: Controller, of: str) -> RatesInfo:

@@ -30,6 +30,8 @@ class Watch:
     """Of them, what the machine holds."""
     rivals: tuple[str, ...] = ()
     """Names of those that have the rest of it, where that is less than wanted."""
+    missing: int = 0
+    """Chunks that were wanted and not granted at the last look: a change is told."""
     reason: str = ""
     """Of the last decision."""
 

@@ -22,6 +22,17 @@ def named(endpoint: str, config: Config, entity: Entity) -> str:
     return endpoint if len(config.entities) == 1 else f"{endpoint}/{entity.name}"
 
 
+LOG_LINES = 8
+LOG_CHARACTERS = 2000
+LOG_FOLLOWS = "; its log ended:\n"
+
+
+def with_log(message: str, tail: str) -> str:
+    """A message with the last lines of a replica's log, each on a line of its own."""
+    lines = [line for line in tail.splitlines() if line.strip()][-LOG_LINES:]
+    return message if not lines else message + LOG_FOLLOWS + "\n".join(lines)[-LOG_CHARACTERS:]
+
+
 def about(config: Config, entity: Entity, message: str) -> str:
     """A message on a served entity, which names it where its endpoint has several."""
     return message if len(config.entities) == 1 else f"{entity.name}: {message}"

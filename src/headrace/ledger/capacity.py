@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select, update
 
 from headrace.ledger.database import Database
 from headrace.ledger.schema import Capacity, Heartbeat
@@ -22,7 +22,12 @@ class CapacityTimeline:
         self._database = database
         self._newest: dict[str, dict[str, CapacityPoint]] = {}
         """By endpoint and entity."""
-        with database.read() as session:
+        self.reload()
+
+    def reload(self) -> None:
+        """Forget what is in memory for what is in the database."""
+        self._newest = {}
+        with self._database.read() as session:
             newest = select(func.max(Capacity.id)).group_by(Capacity.endpoint, Capacity.entity)
             for row in session.scalars(select(Capacity).where(Capacity.id.in_(newest)).order_by(Capacity.id)):
                 self._newest.setdefault(row.endpoint, {})[row.entity] = _point(row)
@@ -38,7 +43,7 @@ class CapacityTimeline:
                 return False
             point = replace(point, at_ms=max(point.at_ms, newest.at_ms))
         with self._database.write() as session:
-            session.add(Capacity(endpoint=endpoint, entity=entity, **asdict(point)))
+            session.execute(insert(Capacity).values(endpoint=endpoint, entity=entity, **asdict(point)))
         self._newest.setdefault(endpoint, {})[entity] = point
         return True
 
@@ -62,7 +67,9 @@ class CapacityTimeline:
     def beat(self, now_ms: int) -> None:
         """The controller runs, and so does what it saw running."""
         with self._database.write() as session:
-            session.merge(Heartbeat(id=1, at_ms=now_ms))
+            beats = session.connection().execute(update(Heartbeat).where(Heartbeat.id == 1).values(at_ms=now_ms))
+            if not beats.rowcount:
+                session.add(Heartbeat(id=1, at_ms=now_ms))
 
     def last_beat_ms(self) -> int | None:
         with self._database.read() as session:

@@ -35,21 +35,46 @@ class Database:
         self._writing = self.engine.execution_options(headrace_writes=True)
         # Writers of this process take turns here, as SQLite's own waiting is polling with pauses.
         self._turn = threading.Lock()
+        self._joint = _Joint()
 
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A consistent view; nothing is written."""
+        if self._joint.session is not None:
+            yield self._joint.session
+            return
         with Session(self.engine) as session:
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """One transaction: committed at the end, undone by an exception. Not to be nested."""
+        """One transaction: committed at the end, undone by an exception. Inside ``together`` it is a part of that one;
+        otherwise not to be nested."""
+        if self._joint.session is not None:
+            yield self._joint.session
+            return
         with self._turn, Session(self._writing, expire_on_commit=False) as session, session.begin():
             yield session
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """All that this thread reads and writes inside is one transaction. Nothing may be awaited inside: what else
+        runs in the thread would write into it."""
+        with self.write() as session:
+            self._joint.session = session
+            try:
+                yield
+            finally:
+                self._joint.session = None
+
     def close(self) -> None:
         self.engine.dispose()
+
+
+class _Joint(threading.local):
+    """The transaction that a thread has open for all that it does."""
+
+    session: Session | None = None
 
 
 def _prepare_sqlite(engine: Engine) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from importlib import resources
 from pathlib import Path
 
@@ -12,6 +9,7 @@ import msgspec
 
 from headrace.profiles.hardware import differences
 from headrace.profiles.profile import Hardware, Profile
+from headrace.profiles.whole_file import write
 
 
 class ProfileError(Exception):
@@ -29,19 +27,9 @@ def load(path: Path) -> Profile:
 def save(path: Path, profile: Profile) -> None:
     """Write a profile whole or not at all: readers see the old file or the new one. Raises ProfileError."""
     document = msgspec.json.format(msgspec.json.encode(profile), indent=2) + b"\n"
-    temporary: str | None = None
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(document)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        write(path, document, durable=True)
     except OSError as error:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
         raise ProfileError(f"cannot write the profile {path}: {error.strerror}") from None
 
 

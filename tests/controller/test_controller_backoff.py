@@ -1,0 +1,60 @@
+"""A crash loop is slowed down, and replicas that die together are not taken for one."""
+
+from __future__ import annotations
+
+from headrace.controller.backoff import FAILING_AFTER, LONGEST_DELAY_S, STEADY_S, Backoff
+
+
+def fail(backoff: Backoff, at_s: float, *, started_s: float, served_s: float = 0.0, runs_as: str = "model") -> None:
+    backoff.failed(
+        int(at_s * 1000),
+        runs_as,
+        started_ms=int(started_s * 1000),
+        served_ms=int(served_s * 1000),
+        message="why",
+        tail="last words",
+    )
+
+
+def test_each_failure_of_what_was_started_after_the_last_one_doubles_the_wait() -> None:
+    backoff, now, waits = Backoff(), 100.0, []
+    for _ in range(9):
+        fail(backoff, now, started_s=now - 0.5)
+        waits.append(backoff.not_before_ms / 1000 - now)
+        now = backoff.not_before_ms / 1000 + 0.5
+    assert waits == [1, 2, 4, 8, 16, 32, LONGEST_DELAY_S, LONGEST_DELAY_S, LONGEST_DELAY_S]
+    assert not backoff.may_start(backoff.not_before_ms - 1) and backoff.may_start(backoff.not_before_ms)
+
+
+def test_replicas_that_die_together_are_one_failure() -> None:
+    backoff = Backoff()
+    for number in range(8):
+        fail(backoff, 100 + number / 10, started_s=50)
+    assert (backoff.failures, backoff.failing, backoff.not_before_ms) == (1, False, 101_000)
+
+
+def test_it_is_failing_after_three_in_a_row_and_one_that_served_for_long_ends_the_row() -> None:
+    backoff = Backoff()
+    for number in range(FAILING_AFTER):
+        assert not backoff.failing
+        fail(backoff, 100 + 10 * number, started_s=95 + 10 * number)
+    assert backoff.failing
+    fail(backoff, 1000, started_s=900, served_s=STEADY_S)
+    assert (backoff.failures, backoff.failing) == (1, False)
+
+
+def test_what_runs_another_model_begins_a_row_of_its_own() -> None:
+    backoff = Backoff()
+    for number in range(FAILING_AFTER):
+        fail(backoff, 100 + 10 * number, started_s=95 + 10 * number)
+    fail(backoff, 200, started_s=190, runs_as="another")
+    assert backoff.failures == 1
+
+
+def test_a_replica_that_stays_ready_ends_the_row() -> None:
+    backoff = Backoff()
+    fail(backoff, 100, started_s=99)
+    backoff.steady("model", int(STEADY_S * 1000) - 1)
+    assert backoff.failures == 1
+    backoff.steady("model", int(STEADY_S * 1000))
+    assert backoff.failures == 0
