@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import trustme
+from databricks.sdk import WorkspaceClient
 from openai import OpenAI
 from system_server import HEADRACE, Server, clean_environment
 from system_simulated import register_simulated
@@ -136,3 +137,16 @@ def test_a_key_that_everybody_can_read_is_warned_of(tmp_path: Path, authority: t
     flags = ("--tls-cert", str(tmp_path / "cert.pem"), "--tls-key", str(tmp_path / "key.pem"))
     with Server(tmp_path / "data", *flags) as server:
         assert "every user of this machine can read" in server.said()
+
+
+def test_a_service_principal_sends_its_secret_over_https_alone(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = json.loads(local(server, "service-principals", "create", "job", "--json").stdout)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("DATABRICKS_CONFIG_FILE", str(tmp_path / "none"))
+    job = WorkspaceClient(host=server.url, client_id=made["client_id"], client_secret=made["client_secret"])
+    endpoints = job.config.databricks_oidc_endpoints
+    assert endpoints is not None
+    assert endpoints.token_endpoint == f"{server.url}/oidc/v1/token"
+    assert job.serving_endpoints.get("sim").name == "sim"
