@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 
 from headrace.controller.answers import Answers
-from headrace.gateway.snapshot import Ack, AnswersTick, EntityTick, Hello, JournalTick, Tick
+from headrace.gateway.snapshot import Ack, AnswersTick, EntityTick, Hello, JournalTick, ReplicaTick, Tick
 
 RECONNECT_GRACE_S = 5.0
 """A gateway that was cut off for less than this may still be serving: it counts as one that has not acknowledged. One
@@ -34,9 +34,13 @@ class Totals:
 
     def add(self, tick: EntityTick, before: EntityTick | None) -> None:
         """What one gateway counted since its tick ``before``; since its start where None."""
-        for counter in fields(self):
-            grown = getattr(tick, counter.name) - (getattr(before, counter.name) if before else 0)
-            setattr(self, counter.name, getattr(self, counter.name) + grown)
+        for counter in _COUNTERS:
+            grown = getattr(tick, counter) - (getattr(before, counter) if before else 0)
+            if grown:
+                setattr(self, counter, getattr(self, counter) + grown)
+
+
+_COUNTERS = tuple(counter.name for counter in fields(Totals))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +66,16 @@ class _Gateway:
     tick: Tick | None = None
     entities: dict[str, EntityTick] = field(default_factory=dict)
     """The last tick of each, by id."""
+    counted: dict[str, list[EntityTick]] = field(default_factory=dict)
+    """Those of the last tick, by id of the endpoint and of the served entity."""
+    replicas: dict[str, ReplicaTick] = field(default_factory=dict)
+    """Those of the last tick, by id."""
     answers: dict[str, AnswersTick] = field(default_factory=dict)
     """The last that it told of the requests that have ended, by id of the served entity."""
+
+    def in_flight(self, replica: str) -> int:
+        tick = self.replicas.get(replica)
+        return 0 if tick is None else tick.in_flight
 
 
 class Gateways:
@@ -102,10 +114,13 @@ class Gateways:
         # The first tick of a gateway carries what it counted before this controller knew it: that is history, not
         # demand. An entity that appears later was counted from zero.
         first = not known.entities and known.tick is None
+        known.counted, known.replicas = {}, {replica.id: replica for replica in tick.replicas}
         for entity in tick.entities:
             before = known.entities.get(entity.entity, entity if first else None)
             for counted in (entity.endpoint, entity.entity):
-                self._totals.setdefault(counted, Totals()).add(entity, before)
+                known.counted.setdefault(counted, []).append(entity)
+                if entity != before:
+                    self._totals.setdefault(counted, Totals()).add(entity, before)
             if entity.arrivals > (before.arrivals if before else 0) or entity.queued:
                 self._last_arrival[entity.entity] = now
             known.entities[entity.entity] = entity
@@ -135,18 +150,18 @@ class Gateways:
         for gateway in self._serving(now):
             if not gateway.connected or gateway.tick is None or gateway.tick.version < version:
                 return False
-            if self._on(gateway, replica):
+            if gateway.in_flight(replica):
                 return False
         return True
 
     def in_flight(self, replica: str) -> int:
         """Requests on a replica."""
-        return sum(self._on(gateway, replica) for gateway in self._gateways.values() if gateway.connected)
+        return sum(gateway.in_flight(replica) for gateway in self._reporting())
 
     def outstanding_work(self, replica: str) -> float:
         """Reference tokens dispatched to a replica and not settled."""
-        ticks = [g.tick for g in self._gateways.values() if g.connected and g.tick is not None]
-        return sum(one.outstanding_work for tick in ticks for one in tick.replicas if one.id == replica)
+        ticks = [gateway.replicas[replica] for gateway in self._reporting() if replica in gateway.replicas]
+        return sum(tick.outstanding_work for tick in ticks)
 
     def totals(self, of: str) -> Totals:
         """Of an endpoint with all that it ever served, or of one served entity, by its id."""
@@ -154,13 +169,7 @@ class Gateways:
 
     def gauges(self, of: str) -> Gauges:
         """Of an endpoint or of one served entity, by its id."""
-        ticks = [
-            tick
-            for gateway in self._gateways.values()
-            if gateway.connected and gateway.tick is not None
-            for tick in gateway.tick.entities
-            if of in (tick.endpoint, tick.entity)
-        ]
+        ticks = [tick for gateway in self._reporting() for tick in gateway.counted.get(of, ())]
         return Gauges(
             queued=sum(tick.queued for tick in ticks),
             queued_work=sum(tick.queued_work for tick in ticks),
@@ -172,7 +181,7 @@ class Gateways:
 
     def journals(self) -> list[JournalTick]:
         """Of all connected gateways."""
-        return [g.tick.journal for g in self._gateways.values() if g.connected and g.tick is not None]
+        return [gateway.tick.journal for gateway in self._reporting() if gateway.tick is not None]
 
     def last_arrival_age_s(self, entity: str, now: float) -> float | None:
         """Since a request arrived or waited; None where there was none in this controller's life."""
@@ -186,7 +195,5 @@ class Gateways:
     def _serving(self, now: float) -> list[_Gateway]:
         return [g for g in self._gateways.values() if g.connected or now - g.cut_off_at < RECONNECT_GRACE_S]
 
-    @staticmethod
-    def _on(gateway: _Gateway, replica: str) -> int:
-        ticks = gateway.tick.replicas if gateway.tick else ()
-        return sum(tick.in_flight for tick in ticks if tick.id == replica)
+    def _reporting(self) -> list[_Gateway]:
+        return [gateway for gateway in self._gateways.values() if gateway.connected and gateway.tick is not None]
