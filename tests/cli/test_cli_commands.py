@@ -43,7 +43,7 @@ def run(*words: str, data_dir: Path) -> subprocess.CompletedProcess[str]:
         (["load", "x", "-n", "1", "--dataset", "missing.jsonl"], 1, "cannot read missing.jsonl"),
         (["load", "x", "-n", "1", "--dataset", "a", "--input-tokens", "3"], 2, "--dataset brings its own prompts"),
         (["models", "pull", "nobody"], 1, "no model 'nobody' in the catalogue"),
-        (["models", "add", "m"], 2, "give one of --gguf PATH, --url URL and --simulated"),
+        (["models", "add", "m"], 2, "give one of --gguf PATH, --vllm WEIGHTS, --sglang WEIGHTS, --url URL and"),
         (["models", "add", "m", "--gguf", "missing.gguf"], 1, "there is no file"),
         (["models", "add", "m", "--simulated", "{"], 2, "--simulated takes a JSON object"),
         (["models", "remove", "m"], 1, "no model 'm' is registered"),

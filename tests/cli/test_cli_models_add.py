@@ -1,0 +1,97 @@
+"""``headrace models add`` of vLLM, SGLang, and servers that already run."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_openai import OpenAi
+
+from headrace.cli.main import main
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """``models`` with these words; its status, and what it said on both outputs."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("vllm", "sglang"):
+        (programs / name).write_text("#!/bin/sh\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
+    monkeypatch.setenv("HEADRACE_DATA_DIR", str(tmp_path / "data"))
+
+    def run(*words: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as end:
+            main(["models", *words])
+        said = capsys.readouterr()
+        return int(end.value.code or 0), said.out, said.err
+
+    return run
+
+
+def added(command: Command, *words: str) -> dict[str, Any]:
+    status, out, err = command("add", *words, "--json")
+    assert status == 0, err
+    settings: dict[str, Any] = json.loads(out)
+    return settings
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_weights_for_a_program(command: Command, engine: str) -> None:
+    flags = ("--engine-arg", "dtype=bfloat16", "--engine-arg", "gpu-memory-utilization=0.85")
+    more = ("--context", "8192", "--slots", "32", *flags, "--engine-arg", "--enforce-eager")
+    model = added(command, "big", f"--{engine}", "Qwen/Qwen3-0.6B", *more)
+    assert (model["engine"], model["weights"], model["gpus"]) == (engine, "Qwen/Qwen3-0.6B", 1)
+    assert model["engine_args"] == {"dtype": "bfloat16", "gpu-memory-utilization": 0.85, "enforce-eager": True}
+    assert "Qwen/Qwen3-0.6B" in command("list")[1]
+
+
+def test_a_program_on_processor_cores_or_many_gpus(command: Command) -> None:
+    assert added(command, "a", "--vllm", "org/m", "--gpus", "0", "--threads", "1")["gpus"] == 0
+    assert added(command, "b", "--vllm", "org/m", "--gpus", "8")["gpus"] == 8
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--vllm", "org/m", "--url", "http://127.0.0.1:1"), "give one of"),
+        (("--url", "http://127.0.0.1:1", "--engine-arg", "a=b"), "--engine-arg is for --vllm and --sglang"),
+        (("--vllm", "org/m", "--engine-arg", "=5"), "takes NAME=VALUE"),
+        (("--vllm", "org/m", "--engine-arg", "max-model-len=5"), "set the model's --context"),
+        (("--vllm", "./nothing"), "there is no nothing"),
+        (("--vllm", "org/m", "--program", "/nowhere/vllm"), "/nowhere/vllm is not a program"),
+        (("--vllm", "org/m", "--gpus", "-1"), "gpus is -1; expected 0 to 64"),
+        (("--simulated", "{}", "--gpus", "1"), "GPUs and a program are settings of vLLM and SGLang, not of simulated"),
+        (("--url", "http://127.0.0.1:1", "--url", "http://127.0.0.1:1/v1"), "a URL is given twice"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_the_reason(command: Command, words: tuple[str, ...], says: str) -> None:
+    status, _, err = command("add", "m", *words)
+    assert status != 0
+    assert says in " ".join(err.split())
+
+
+def test_a_server_that_runs_is_asked_what_it_calls_its_model(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UPSTREAM_KEY", "s3cret")
+    with OpenAi(models=("org/big",), key="s3cret") as server:
+        known = ("--url", f"{server.url}/v1", "--api-key-env", "UPSTREAM_KEY")
+        assert added(command, "a", *known)["upstream_model"] == "org/big"
+        assert added(command, "b", *known, "--upstream-model", "other")["upstream_model"] == "other"
+        assert "which calls it org/big" in command("add", "c", *known)[1]
+        monkeypatch.setenv("UPSTREAM_KEY", "wrong")
+        assert added(command, "d", *known)["upstream_model"] is None
+    with OpenAi(models=("org/a", "org/b")) as server:
+        assert added(command, "e", "--url", server.url)["upstream_model"] is None
+
+
+def test_several_servers_are_replicas_of_one_model(command: Command) -> None:
+    model = added(command, "a", "--url", "http://127.0.0.1:1/v1", "--url", "http://127.0.0.1:2")
+    assert (model["url"], model["more_urls"]) == ("http://127.0.0.1:1", ["http://127.0.0.1:2"])
+    assert "http://127.0.0.1:1 http://127.0.0.1:2" in " ".join(command("list")[1].split())
