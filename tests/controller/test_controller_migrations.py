@@ -101,7 +101,7 @@ def test_a_database_of_endpoints_with_one_entity_goes_on_with_them(tmp_path: Pat
     (entity,) = endpoint.active.entities
     assert (entity.id, entity.name, entity.traffic, endpoint.options.fallback) == ("new", "new-1", 100, False)
     assert {r.id: r.entity_id for r in Roster(database, store.entity).all()} == {"chat-1": "old", "chat-2": "new"}
-    assert [key.weight for key in Keys(database).all()] == [1.0]
+    assert [(key.weight, key.owner) for key in Keys(database).all()] == [(1.0, ("user", "k"))]
 
     timeline = CapacityTimeline(database)
     bills = bill(timeline, "e", 0, 10_000, 10_000)

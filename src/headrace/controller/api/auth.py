@@ -73,6 +73,5 @@ def permitted(needed: Level) -> Callable[[str, Key, Controller], Key]:
 
 Viewer = Annotated[Key, Depends(permitted(Level.CAN_VIEW))]
 """A caller that may see the endpoint of the path."""
-Querier = Annotated[Key, Depends(permitted(Level.CAN_QUERY))]
 Manager = Annotated[Key, Depends(permitted(Level.CAN_MANAGE))]
 """A caller that may change and delete it."""
