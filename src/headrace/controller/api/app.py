@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
 from headrace import __version__
 from headrace.controller.api import (
+    body,
     databricks,
     databricks_gateway,
     databricks_logs,
@@ -30,9 +32,26 @@ from headrace.controller.controller import Controller
 DOCUMENT = "/api/headrace/v1/openapi.json"
 
 
+ERROR = {"$ref": "#/components/schemas/ErrorBody"}
+
+
+class RestApi(FastAPI):
+    """Its document has what bodies refer to, and errors as the JSON that they are on every path."""
+
+    def openapi(self) -> dict[str, Any]:
+        document = super().openapi()
+        document["components"]["schemas"].update(body.SCHEMAS)
+        for operations in document["paths"].values():
+            for operation in operations.values():
+                for status, told in operation["responses"].items():
+                    if status.startswith("4") and "application/json" not in told.get("content", ()):
+                        told["content"] = {"application/json": {"schema": ERROR}}
+        return document
+
+
 def create_app(controller: Controller) -> FastAPI:
     """The REST API of a controller. Its interactive documentation is left out: it would load code from elsewhere."""
-    app = FastAPI(
+    app = RestApi(
         title="Headrace",
         version=__version__,
         openapi_url=None,

@@ -43,20 +43,24 @@ def asks_for_nothing(value: Any) -> bool:
     return value is None or value in (False, "", [], "NONE")
 
 
-NOTHING: dict[str, Any] = {
-    "description": "A field that Headrace does not know, asking for nothing.",
-    "anyOf": [
-        {"enum": [None, False, 0, "", "NONE"]},
-        {"type": "array", "maxItems": 0},
-        {"type": "object", "required": ["enabled"], "properties": {"enabled": {"const": False}}},
-        {"type": "object", "additionalProperties": {"enum": [None, False, 0, "", "NONE"]}},
-    ],
+_NOTHING = {"$ref": "#/components/schemas/Nothing"}
+SCHEMAS: dict[str, Any] = {
+    "Nothing": {
+        "description": "What asks for nothing, of a feature that Headrace does not know.",
+        "anyOf": [
+            {"enum": [None, False, 0, "", "NONE"]},
+            {"type": "array", "maxItems": 0},
+            {"type": "object", "required": ["enabled"], "properties": {"enabled": {"const": False}}},
+            {"type": "object", "additionalProperties": _NOTHING},
+        ],
+    }
 }
+"""That the bodies of the OpenAPI document refer to."""
 
 
 def _tell_of_leniency(schema: dict[str, Any]) -> None:
     """The schema is to say what is taken: null for what may be left out, and unknown fields that ask for nothing."""
-    schema["additionalProperties"] = NOTHING
+    schema["additionalProperties"] = _NOTHING
     for name, field in schema.get("properties", {}).items():
         if name not in schema.get("required", ()) and {"type": "null"} not in field.get("anyOf", ()):
             description = {key: field.pop(key) for key in ("title", "description", "default") if key in field}

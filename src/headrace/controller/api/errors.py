@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -10,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from headrace.controller.api.body import NOT_DONE
 from headrace.controller.refusal import Code, Refusal
@@ -71,7 +73,7 @@ def install(app: FastAPI) -> None:
             return _answer(404, "ENDPOINT_NOT_FOUND", f"there is no {request.method} {request.url.path}", None)
         if error.status_code == 405:
             answer = _answer(405, "METHOD_NOT_ALLOWED", f"{request.url.path} has no {request.method}", None)
-            answer.headers.update(error.headers or {})
+            answer.headers["allow"] = ", ".join(await asyncio.to_thread(_methods, request))
             return answer
         return _answer(error.status_code, "BAD_REQUEST", str(error.detail), None)
 
@@ -93,6 +95,19 @@ def _answer(status: int, error_code: str, message: str, param: str | None) -> JS
         param=None if param is None else _sendable(param),
     )
     return JSONResponse(body.model_dump(), status_code=status)
+
+
+def _methods(request: Request) -> list[str]:
+    """That a path has. By the document for a path of fixed words, which is no name of an endpoint either; else by all
+    routes that take it, of which each knows its own alone."""
+    documented = request.app.openapi()["paths"].get(request.url.path)
+    if documented is not None:
+        return [method.upper() for method in documented]
+    return [
+        method
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.routes)
+    ]
 
 
 def _sendable(text: str) -> str:
