@@ -62,13 +62,18 @@ def test_a_program_on_processor_cores_or_many_gpus(command: Command) -> None:
     ("words", "says"),
     [
         (("--vllm", "org/m", "--url", "http://127.0.0.1:1"), "give one of"),
-        (("--url", "http://127.0.0.1:1", "--engine-arg", "a=b"), "--engine-arg is for --vllm and --sglang"),
+        (("--engine", "mine"), "belong together"),
+        (("--engine", "mine", "--weights", "x"), "no engine 'mine'; there are: llamacpp, openai"),
+        (("--url", "http://127.0.0.1:1", "--engine-arg", "a=b"), "--engine-arg is for --vllm, --sglang and --engine"),
         (("--vllm", "org/m", "--engine-arg", "=5"), "takes NAME=VALUE"),
         (("--vllm", "org/m", "--engine-arg", "max-model-len=5"), "set the model's --context"),
         (("--vllm", "./nothing"), "there is no nothing"),
         (("--vllm", "org/m", "--program", "/nowhere/vllm"), "/nowhere/vllm is not a program"),
         (("--vllm", "org/m", "--gpus", "-1"), "gpus is -1; expected 0 to 64"),
-        (("--simulated", "{}", "--gpus", "1"), "GPUs and a program are settings of vLLM and SGLang, not of simulated"),
+        (
+            ("--simulated", "{}", "--gpus", "1"),
+            "GPUs and a program are settings of engines such as vLLM and SGLang, not of simulated",
+        ),
         (("--url", "http://127.0.0.1:1", "--url", "http://127.0.0.1:1/v1"), "a URL is given twice"),
     ],
 )

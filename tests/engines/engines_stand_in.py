@@ -1,7 +1,7 @@
-"""A stand-in for the programs of vLLM and SGLang: their command line and the endpoints that Headrace asks, no model.
+"""A stand-in for the programs of vLLM, SGLang and llama.cpp: their command line and what Headrace asks, no model.
 
-It is not either of them: it shows that Headrace starts, asks, and ends such a program as it says it does. Written to
-``<folder>/vllm`` and ``<folder>/sglang`` as programs by ``stand_in``.
+It is none of them: it shows that Headrace starts, asks, and ends such a program as it says it does. Written to a folder
+as programs of those names by ``stand_in``.
 
 What it does is said by environment variables, as the real programs do not take such orders:
 ``STAND_IN_DIES`` (before it is ready), ``STAND_IN_HANGS`` (never ready), ``STAND_IN_EMBEDS`` (generates nothing),
@@ -20,12 +20,15 @@ from pathlib import Path
 VERSION = "0.0.stand-in"
 FLAGS = {
     "vllm": "--max-model-len --max-num-seqs --tensor-parallel-size --dtype --gpu-memory-utilization",
-    "sglang": "--context-length --max-running-requests --tp-size --device --log-level-http --config --dtype",
+    "sglang": "--model-path --context-length --max-running-requests --tp-size --device --log-level-http --config "
+    "--dtype",
+    "llama-server": "--model --alias --threads --ctx-size --parallel --batch-size --ubatch-size",
 }
 SWITCHES = {
     "vllm": "--enable-prompt-tokens-details --disable-uvicorn-access-log --enable-prefix-caching "
     "--no-enable-prefix-caching --enforce-eager",
     "sglang": "--enable-cache-report --disable-radix-cache",
+    "llama-server": "--no-cache-prompt",
 }
 
 
@@ -39,18 +42,18 @@ def stand_in(folder: Path, name: str) -> Path:
 
 def main(name: str) -> int:
     parser = argparse.ArgumentParser(name, allow_abbrev=False)
-    parser.add_argument("command", choices=["serve"])
+    if name != "llama-server":
+        parser.add_argument("command", choices=["serve"])
     if name == "vllm":
         parser.add_argument("weights")
-    else:
-        parser.add_argument("--model-path", required=True)
     for flag in ("--host", "--served-model-name", *FLAGS[name].split()):
         parser.add_argument(flag)
     for switch in SWITCHES[name].split():
         parser.add_argument(switch, action="store_true")
     parser.add_argument("--port", type=int)
     asked = parser.parse_args()
-    key = os.environ.get("VLLM_API_KEY", "")
+    served = asked.alias if name == "llama-server" else asked.served_model_name
+    key = os.environ.get("LLAMA_API_KEY" if name == "llama-server" else "VLLM_API_KEY", "")
     if name == "sglang":
         key = json.loads(Path(asked.config).read_text())["api-key"]
     if told := os.environ.get("STAND_IN_TOLD"):
@@ -68,15 +71,17 @@ def main(name: str) -> int:
                 self._say(503 if os.environ.get("STAND_IN_HANGS") else 200, {})
             elif self.path in ("/version", "/server_info"):
                 self._say(200, {"version": VERSION})
+            elif self.path == "/props":
+                self._say(200, {"build_info": VERSION})
             elif self._knows():
-                self._say(200, {"object": "list", "data": [{"id": asked.served_model_name, "object": "model"}]})
+                self._say(200, {"object": "list", "data": [{"id": served, "object": "model"}]})
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             embeds = bool(os.environ.get("STAND_IN_EMBEDS"))
             if not self._knows():
                 return
-            if body["model"] != asked.served_model_name:
+            if body["model"] != served:
                 self._say(404, {"error": {"message": f"The model {body['model']} does not exist."}})
             elif (self.path == "/v1/embeddings") is not embeds:
                 self._say(404, {"error": {"message": "this model does not support that"}})

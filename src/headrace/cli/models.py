@@ -81,6 +81,11 @@ def add(
         typer.Option("--vllm", metavar="WEIGHTS", help="Run by vLLM: a folder, or a name such as Qwen/Qwen3-0.6B."),
     ] = None,
     sglang: Annotated[str | None, typer.Option("--sglang", metavar="WEIGHTS", help="Run by SGLang, likewise.")] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option("--engine", metavar="NAME", help="Run by an engine of another package; with --weights."),
+    ] = None,
+    weights: Annotated[str | None, typer.Option("--weights", metavar="WEIGHTS", help="What that engine loads.")] = None,
     url: Annotated[
         list[str] | None,
         typer.Option(
@@ -105,17 +110,20 @@ def add(
     threads: ThreadsOption = 1,
     gpus: Annotated[
         int | None,
-        typer.Option("--gpus", help="GPUs of a replica of vLLM or SGLang. Default 1; 0: on processor cores."),
+        typer.Option(
+            "--gpus", help="GPUs of a replica of vLLM, SGLang and the like. Default 1; 0: on processor cores."
+        ),
     ] = None,
     program: Annotated[
-        Path | None, typer.Option("--program", metavar="PATH", help="vLLM's or SGLang's program, if not on the PATH.")
+        Path | None,
+        typer.Option("--program", metavar="PATH", help="The program of vLLM, SGLang and the like, if not on the PATH."),
     ] = None,
     engine_arg: Annotated[
         list[str] | None,
         typer.Option(
             "--engine-arg",
             metavar="NAME=VALUE",
-            help="A further flag of vLLM or SGLang, such as dtype=bfloat16; several times.",
+            help="A further flag of vLLM, SGLang and the like, such as dtype=bfloat16; several times.",
         ),
     ] = None,
     default_max_tokens: MaxTokensOption = None,
@@ -134,18 +142,22 @@ def add(
     """
     from headrace.models.registry import DEFAULT_CONTEXT  # noqa: PLC0415
 
-    if sum(bool(given) for given in (gguf, vllm, sglang, url, simulated)) != 1:
+    if bool(engine) != bool(weights):
+        raise UsageError("--engine NAME and --weights WEIGHTS belong together")
+    if sum(bool(given) for given in (gguf, vllm, sglang, engine, url, simulated)) != 1:
         raise UsageError("give one of --gguf PATH, --vllm WEIGHTS, --sglang WEIGHTS, --url URL and --simulated JSON")
-    if engine_arg and not (vllm or sglang):
-        raise UsageError("--engine-arg is for --vllm and --sglang")
+    if vllm or sglang:
+        engine, weights = ("vllm", vllm) if vllm else ("sglang", sglang)
+    if engine_arg and not engine:
+        raise UsageError("--engine-arg is for --vllm, --sglang and --engine")
     first, more = (url[0], url[1:]) if url else (None, [])
     if first is not None and upstream_model is None:
         upstream_model = _served_at(first, api_key_env)
     model = _registry(data_dir).add(
         name,
         gguf=gguf,
-        vllm=vllm,
-        sglang=sglang,
+        engine=engine,
+        weights=weights,
         url=first,
         more_urls=more,
         simulated=simulated is not None,

@@ -1,10 +1,15 @@
-"""Engines by name."""
+"""Engines by name: Headrace's own, and those that other packages bring by an entry point."""
 
 from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import cast
 
 from headrace.engines.base import Engine, EngineError
 
 NAMES = ("llamacpp", "openai", "sglang", "simulated", "vllm")
+GROUP = "headrace.engines"
+"""Of entry points: the name of an engine, and the class that implements ``engines.base.Engine``."""
 
 
 def engine_for(name: str) -> Engine:
@@ -29,4 +34,11 @@ def engine_for(name: str) -> Engine:
         from headrace.engines.vllm import VllmEngine  # noqa: PLC0415
 
         return VllmEngine()
-    raise EngineError(f"no engine {name!r}; there are: {', '.join(NAMES)}")
+    brought = {entry.name: entry for entry in entry_points(group=GROUP)}
+    if name in brought:
+        try:
+            return cast(Engine, brought[name].load()())
+        except Exception as error:  # code of somebody else
+            raise EngineError(f"the engine {name!r} ({brought[name].value}) cannot be loaded: {error}") from error
+    known = (*NAMES, *sorted(brought.keys() - set(NAMES)))
+    raise EngineError(f"no engine {name!r}; there are: {', '.join(known)}")

@@ -39,8 +39,8 @@ class Launch:
 class ProgramEngine(Engine, Protocol):
     """Besides what every engine says."""
 
-    version_path: str
-    """Of its HTTP server: where it tells its version, as the member ``version`` of an object."""
+    version_at: tuple[str, str]
+    """Where its HTTP server tells its version: a path, and the member of the object that is there."""
 
     def launch(self, spec: ReplicaSpec, port: int, folder: Path) -> Launch:
         """The program for a replica that listens on this port of 127.0.0.1. ``folder`` is for files of its own, and is

@@ -123,7 +123,7 @@ def run(spec: ReplicaSpec, started: float, stopping: threading.Event, folder: Pa
                 )
         if ready:
             server.warm_up(spec.model.name)
-            version = server.version(engine.version_path)
+            version = server.version(*engine.version_at)
             say(
                 ReplicaReport(
                     state="ready",
@@ -175,10 +175,10 @@ class Server:
             answers.append(f"{path} was answered {status}: {text[:300].decode(errors='replace')}")
         raise EngineError("; ".join(answers))
 
-    def version(self, path: str) -> str | None:
+    def version(self, path: str, member: str) -> str | None:
         try:
             status, text = self._ask("GET", path)
-            return str(json.loads(text)["version"]) if status == HTTPStatus.OK else None
+            return str(json.loads(text)[member]) if status == HTTPStatus.OK else None
         except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
             return None  # not worth failing for
 

@@ -45,7 +45,7 @@ class SglangEngine:
 
     name = "sglang"
     ready_within_s = READY_WITHIN_S
-    version_path = "/server_info"
+    version_at = ("/server_info", "version")
 
     def traits(self, model: ModelSettings) -> EngineTraits:
         return EngineTraits(upstream_model=model.name)

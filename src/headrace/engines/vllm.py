@@ -39,7 +39,7 @@ class VllmEngine:
 
     name = "vllm"
     ready_within_s = READY_WITHIN_S
-    version_path = "/version"
+    version_at = ("/version", "version")
 
     def traits(self, model: ModelSettings) -> EngineTraits:
         # Cancels when the client leaves, keeps connections, tells its usage: a well-behaved server.

@@ -19,7 +19,6 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 MOST_SLOTS = 256
 MOST_THREADS = 1024
 MOST_GPUS = 64
-PROGRAMS = ("vllm", "sglang")
 MOST_UNITS = 1_000_000
 DEFAULT_CONTEXT = 4096
 DEFAULT_MAX_TOKENS = 1024
@@ -41,8 +40,8 @@ class Registry:
         name: str,
         *,
         gguf: Path | None = None,
-        vllm: str | None = None,
-        sglang: str | None = None,
+        engine: str | None = None,
+        weights: str | None = None,
         url: str | None = None,
         more_urls: Sequence[str] = (),
         simulated: bool = False,
@@ -59,29 +58,31 @@ class Registry:
         engine_args: dict[str, Any] | None = None,
         replace: bool = False,
     ) -> ModelSettings:
-        """Register a GGUF file, weights that vLLM or SGLang loads, a server that already runs, or the simulated engine;
-        exactly one of them.
+        """Register a GGUF file, an engine's weights, a server that already runs, or the simulated engine; exactly one.
 
-        ``gpus`` None: one for vLLM and SGLang. ``program``: theirs, where it is not on the search path. A URL may end
-        in ``/v1``, as clients of OpenAI's API write it. ``default_max_tokens`` None: 1024, or half of a context that is
-        too small for that. Raises RegistryError.
+        ``engine`` and ``weights`` belong together, for engines that are programs, such as vllm; so do ``gpus`` (None:
+        one) and ``program``, where that is not on the search path. A URL may end in ``/v1``, as clients of OpenAI's API
+        write it. ``default_max_tokens`` None: 1024, or half of a context that is too small for that. Raises
+        RegistryError.
         """
-        given = {"llamacpp": gguf, "vllm": vllm, "sglang": sglang, "openai": url, "simulated": simulated or None}
+        given = {"llamacpp": gguf, engine: weights, "openai": url, "simulated": simulated or None}
         engines = [engine for engine, what in given.items() if what is not None]
-        if len(engines) != 1:
+        if len(engines) != 1 or engines[0] is None:
             raise RegistryError(
-                f"model {name!r}: give exactly one of a GGUF file, weights for vLLM or SGLang, a URL, or the simulated "
+                f"model {name!r}: give exactly one of a GGUF file, an engine with its weights, a URL, or the simulated "
                 "engine"
             )
-        (engine,) = engines
-        if engine not in PROGRAMS and (gpus or program is not None):
-            raise RegistryError(f"model {name!r}: GPUs and a program are settings of vLLM and SGLang, not of {engine}")
+        engine = engines[0]
+        if weights is None and (gpus or program is not None):
+            raise RegistryError(
+                f"model {name!r}: GPUs and a program are settings of engines such as vLLM and SGLang, not of {engine}"
+            )
         model = ModelSettings(
             name=name,
             version=version,
             engine=engine,
             path=None if gguf is None else str(gguf.expanduser().resolve()),
-            weights=vllm or sglang,
+            weights=weights,
             program=program,
             url=None if url is None else base_url(url),
             more_urls=tuple(map(base_url, more_urls)),
@@ -90,7 +91,7 @@ class Registry:
             context=context,
             slots=slots,
             threads=threads,
-            gpus=int(engine in PROGRAMS) if gpus is None else gpus,
+            gpus=int(weights is not None) if gpus is None else gpus,
             default_max_tokens=min(DEFAULT_MAX_TOKENS, context // 2)
             if default_max_tokens is None
             else default_max_tokens,
