@@ -43,7 +43,7 @@ async def main() -> None:
         finishing = asyncio.create_task(run.finish())
         while not finishing.done():
             await asyncio.wait([finishing], timeout=POLL_S)
-            await run.poll()
+            run.poll()
         records = finishing.result()
     np.savez(
         plan.file,

@@ -42,7 +42,7 @@ def outcomes(records: Records) -> list[Outcome]:
 async def written(load: Run, enough: Callable[[Records], bool]) -> Records:
     """What a run has written, when that is enough."""
     async with asyncio.timeout(30):
-        while not enough(seen := await load.poll()):  # noqa: ASYNC110  (files tell nobody)
+        while not enough(seen := load.poll()):  # noqa: ASYNC110  (files tell nobody)
             await asyncio.sleep(0.02)
     return seen
 

@@ -95,7 +95,7 @@ class VirtualRun:
     async def start(self) -> None:
         self.zero = self._server.clock.now_s
 
-    async def poll(self) -> Records:
+    def poll(self) -> Records:
         """A look later."""
         self._server.clock.now_s += LOOK_S
         if self._now_s >= self._ends_s:

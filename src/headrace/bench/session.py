@@ -90,7 +90,7 @@ class Session:
             while not finishing.done() and not stopping.done():
                 await asyncio.wait({finishing, stopping}, timeout=every_s, return_when=asyncio.FIRST_COMPLETED)
                 if on_look is not None:
-                    look = watch.look(await run.poll(), time.monotonic() - run.zero)
+                    look = watch.look(run.poll(), time.monotonic() - run.zero)
                     busy = look.ended > BUSY_REQUESTS_PER_S * look.elapsed_s
                     every_s = LOOK_EVERY_S_BUSY if busy else LOOK_EVERY_S
                     on_look(look)

@@ -137,7 +137,7 @@ class LiveSearch:
                 if finishing.done() or stopping.done():
                     return finishing.done()
                 now_s = time.monotonic() - run.zero
-                observed = self._observe(await run.poll(), probe, now_s, time.monotonic() - began, ended=False)
+                observed = self._observe(run.poll(), probe, now_s, time.monotonic() - began, ended=False)
                 if self._on_look is not None:
                     spent_s = self._search.spent_s + observed.elapsed_s
                     self._on_look(Look(probe, observed, spent_s, self._search.interval))

@@ -11,6 +11,7 @@ from headrace.bench.client.spec import Origin
 from headrace.bench.workload.source import Workload
 
 _AHEAD = 64
+_AT_ONCE = 4
 _BYTES_AHEAD = 4 << 20
 """Of large prompts, fewer are made ahead."""
 
@@ -56,8 +57,11 @@ class Prepared:
         return len(self._ready) < _AHEAD and self._bytes < _BYTES_AHEAD
 
     def _refill(self) -> None:
-        """One in each round of the loop, so that after a burst answers are timed in between."""
-        self._refilling = self._lacks and self._make() and self._lacks
+        """A few in each round of the loop, so that after a burst answers are timed in between."""
+        made = 0
+        while made < _AT_ONCE and self._lacks and self._make():
+            made += 1
+        self._refilling = made == _AT_ONCE
         if self._refilling:
             self._loop.call_soon(self._refill)
 

@@ -8,7 +8,6 @@ import socket
 import sys
 import time
 import uuid
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -30,7 +29,6 @@ LEAD_S = 0.05
 """From the word to the zero of the run: it reaches every worker in time."""
 END_TIMEOUT_S = 30.0
 """For a worker to write its last records."""
-LEAST_PRIORITY = 19
 
 
 class _Worker:
@@ -114,8 +112,6 @@ class Run:
         self._directory = directory
         self._files = [directory / f"records-{share}.bin" for share in range(self._spec.processes)]
         self._merge = Merge(self._files)
-        self._reader = ThreadPoolExecutor(1, "records", _give_way)
-        self._over = False
         self._workers: list[_Worker] = []
         self._changed = asyncio.Event()
         self._stolen = Stolen()
@@ -155,19 +151,10 @@ class Run:
         for worker in self._workers:
             worker.tell(f"go {zero_ns}")
 
-    async def poll(self) -> Records:
+    def poll(self) -> Records:
         """What is written so far: all but about the last quarter of a second. Costs what is new since the last time,
-        and waits for the workers where they share a core with it."""
-
-        if self._over:
-            return self._so_far()
-        return await asyncio.get_running_loop().run_in_executor(self._reader, self._read)
-
-    def _read(self) -> Records:
+        for it takes the processor from the workers where they share one."""
         self._merge.read()
-        return self._so_far()
-
-    def _so_far(self) -> Records:
         return self._merge.so_far(self._planned_s, self._stolen.share())
 
     async def stop(self, abort: bool) -> None:
@@ -187,9 +174,7 @@ class Run:
         except BaseException:
             await asyncio.gather(*(worker.end(0) for worker in self._workers))
             raise
-        await asyncio.get_running_loop().run_in_executor(self._reader, self._merge.read)
-        self._over = True
-        self._reader.shutdown(wait=False)
+        self._merge.read()
         processes = tuple(worker.process(wall_s) for worker in self._workers)
         return self._merge.records(processes, self._planned_s, stolen_share)
 
@@ -237,8 +222,3 @@ class Run:
 
     def _on_change(self, child: Child) -> None:
         self._changed.set()
-
-
-def _give_way() -> None:
-    """The workers measure; this thread, which reads what they wrote, runs when they wait."""
-    os.setpriority(os.PRIO_PROCESS, 0, LEAST_PRIORITY)  # of a thread, on Linux
