@@ -16,7 +16,7 @@ from headrace.controller.config import ControllerConfig
 from headrace.controller.controller import Controller
 from headrace.controller.endpoint import Endpoint, Entity, Options
 from headrace.controller.gateways import RECONNECT_GRACE_S
-from headrace.engines.base import EngineTraits, ModelSettings
+from headrace.engines.base import ModelSettings
 from headrace.fleet.base import FleetError, FleetReplica
 from headrace.gateway.snapshot import Ack, EntityTick, Hello, ReplicaTick, Snapshot, Tick
 from headrace.models.registry import Registry
@@ -179,9 +179,7 @@ class World:
         self.clock.ms += int(RECONNECT_GRACE_S * 1000)
 
     def _controller(self) -> Controller:
-        controller = Controller(self.config, self.fleet, clock=Clock(now=self.clock.now, now_ms=self.clock.now_ms))
-        controller.reconciler._traits_of = lambda model: EngineTraits()
-        return controller
+        return Controller(self.config, self.fleet, clock=Clock(now=self.clock.now, now_ms=self.clock.now_ms))
 
     def restart(self) -> None:
         """The controller dies without a word; the fleet lives."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+
+MOST_RIVALS = 4
+"""As many as a person wants to read of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +30,8 @@ class Want:
 
 def allot(wants: Sequence[Want]) -> dict[str, int]:
     """Replicas that each may have: its minimum, then what runs already, then one more each in turn."""
+    if _all_fit(wants):
+        return {want.entity: want.wanted for want in wants}
     granted = {want.entity: 0 for want in wants}
     left = {want.pool: Fraction(1) for want in wants}
 
@@ -45,11 +51,26 @@ def allot(wants: Sequence[Want]) -> dict[str, int]:
     return granted
 
 
+def _all_fit(wants: Sequence[Want]) -> bool:
+    """The usual case, and cheaper to find out than by granting one place after another."""
+    alike = Counter[tuple[str, Fraction]]()
+    for want in wants:
+        alike[want.pool, want.share] += want.wanted
+    taken: dict[str, Fraction] = {}
+    for (pool, share), count in alike.items():
+        taken[pool] = taken.get(pool, Fraction(0)) + share * count
+    return all(part <= 1 for part in taken.values())
+
+
 def rivals(wants: Sequence[Want], granted: Mapping[str, int]) -> dict[str, tuple[str, ...]]:
-    """Of each that gets less than it wants: the others that hold places of the same pool."""
+    """Of each that gets less than it wants: others that hold places of the same pool, ``MOST_RIVALS`` at most."""
+    holders: dict[str, list[str]] = {}
+    for want in wants:
+        if granted[want.entity]:
+            holders.setdefault(want.pool, []).append(want.entity)
     return {
         short.entity: tuple(
-            other.entity for other in wants if other.pool == short.pool and other is not short and granted[other.entity]
+            [other for other in holders.get(short.pool, ())[: MOST_RIVALS + 1] if other != short.entity][:MOST_RIVALS]
         )
         for short in wants
         if granted[short.entity] < short.wanted

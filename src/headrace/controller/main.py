@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -66,6 +67,9 @@ async def serve(config: ControllerConfig) -> None:
     if config.first_endpoint is not None:
         await first_endpoint(controller, config.first_endpoint)
     await controller.start()
+    # What is there now stays: looking through all of it for garbage would stop a look of the loop for 60 ms and more.
+    gc.collect()
+    gc.freeze()
     measuring = None
     first = config.first_endpoint
     if first is not None and config.measure_at_start and (endpoint := to_measure(controller, first)) is not None:

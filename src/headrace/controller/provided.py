@@ -38,9 +38,7 @@ def _sold(endpoint: Endpoint, entity: Entity, replicas: Sequence[Replica], at_ms
     ready = sum(r.phase is Phase.READY and r.runs_as == entity.runs_as for r in replicas)
     going_on = active and endpoint.pending is None and endpoint.update == "IN_PROGRESS"
     # A roll-out that takes chunks away where there is no room for both leaves less than was sold: that is not billed.
-    target = {one.runs_as for one in endpoint.target.entities}
-    gave_way = endpoint.pending is not None and entity.runs_as not in target and ready < entity.min_chunks
-    serves = active and not going_on and not gave_way
+    serves = active and not going_on and not (ready < entity.min_chunks and _gives_way(endpoint, entity))
     return CapacityPoint(
         at_ms=at_ms,
         # More than the maximum is ready only while a roll-out prepares a larger range.
@@ -52,6 +50,11 @@ def _sold(endpoint: Endpoint, entity: Entity, replicas: Sequence[Replica], at_ms
         price_micro_per_chunk_hour=entity.price_micro,
         config_version=endpoint.current.version,
     )
+
+
+def _gives_way(endpoint: Endpoint, entity: Entity) -> bool:
+    """To others, which are on their way."""
+    return endpoint.pending is not None and all(one.runs_as != entity.runs_as for one in endpoint.target.entities)
 
 
 def _draining(entity_id: str, replicas: Sequence[Replica]) -> int:

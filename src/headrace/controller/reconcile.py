@@ -27,7 +27,7 @@ from headrace.controller.lifecycle import LIVING, DrainCause, Phase, Replica
 from headrace.controller.rollout import Advance, advance, restarts, starts, step
 from headrace.controller.roster import Roster
 from headrace.controller.sizing import Sizing
-from headrace.controller.snapshots import build
+from headrace.controller.snapshots import Views
 from headrace.controller.store import Store
 from headrace.controller.telling import Telling
 from headrace.controller.watches import Watches
@@ -91,13 +91,12 @@ class Reconciler:
         self._database = database
         self._store = store
         self._roster = roster
-        self._access = access
         self._timeline = timeline
         self._gateways = gateways
         self._fleet = fleet
         self._link = link
         self._clock = clock
-        self._traits_of = traits_of
+        self._views = Views(access, traits_of)
         self._tell = Telling(store=store, roster=roster, events=events, timeline=timeline)
         self.watches = Watches(roster, clock.now, decisions)
         self._sizing = Sizing(
@@ -292,11 +291,9 @@ class Reconciler:
         before = self._link.snapshot
         endpoints = self._store.endpoints()
         self._restored = self._restored or all(map(self.watches.settled, endpoints))
-        snapshot = build(
+        snapshot = self._views.snapshot(
             endpoints,
             self._roster.all(),
-            self._access,
-            self._traits_of,
             failing={endpoint.id for endpoint in endpoints if self._keeps_waiting(endpoint)},
             version=before.version if before else 0,
             restored=self._restored,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, Generic, TypeVar
 
 from headrace.controller.access import Access
 from headrace.controller.endpoint import Config, Endpoint, Entity, RateLimit
@@ -21,36 +22,88 @@ from headrace.gateway.snapshot import (
 )
 
 TraitsOf = Callable[[ModelSettings], EngineTraits]
+View = TypeVar("View")
 
 
-def build(
-    endpoints: Sequence[Endpoint],
-    replicas: Sequence[Replica],
-    access: Access,
-    traits_of: TraitsOf,
-    *,
-    failing: Collection[str],
-    version: int,
-    restored: bool,
-) -> Snapshot:
-    """An endpoint whose first config cannot serve yet is there too: requests wait for it as for a cold start.
+class Views:
+    """Makes snapshots. Between two of them little has changed: only of that the views are made anew."""
 
-    ``failing``: ids of endpoints that send requests to a served entity whose replicas fail.
-    """
-    return Snapshot(
-        version=version,
-        restored=restored,
-        endpoints=tuple(_endpoint(endpoint, access, failing=endpoint.id in failing) for endpoint in endpoints),
-        replicas=tuple(
-            _replica(replica, traits_of(replica.model))
-            for replica in sorted(replicas, key=lambda r: r.id)
-            if replica.url is not None and replica.phase in (Phase.READY, Phase.DRAINING)
-        ),
-        keys=tuple(_key(key) for key in access.credentials()),
-    )
+    def __init__(self, access: Access, traits_of: TraitsOf) -> None:
+        self._access = access
+        self._traits_of = traits_of
+        self._endpoints: _Kept[EndpointView] = _Kept()
+        self._replicas: _Kept[ReplicaView] = _Kept()
+        self._keys: _Kept[KeyView] = _Kept()
+
+    def snapshot(
+        self,
+        endpoints: Sequence[Endpoint],
+        replicas: Sequence[Replica],
+        *,
+        failing: Collection[str],
+        version: int,
+        restored: bool,
+    ) -> Snapshot:
+        """An endpoint whose first config cannot serve yet is there too: requests wait for it as for a cold start.
+
+        ``failing``: ids of endpoints that send requests to a served entity whose replicas fail.
+        """
+        access = self._access
+        return Snapshot(
+            version=version,
+            restored=restored,
+            endpoints=self._endpoints.of(
+                _endpoint,
+                (
+                    (one.id, (one, access.queriers(one), access.rate_limits(one), one.id in failing))
+                    for one in endpoints
+                ),
+            ),
+            replicas=self._replicas.of(
+                self._replica,
+                (
+                    (one.id, (one.id, one.entity_id, one.model, one.url, one.secret, one.phase is Phase.DRAINING))
+                    for one in sorted(replicas, key=lambda replica: replica.id)
+                    if one.url is not None and one.phase in (Phase.READY, Phase.DRAINING)
+                ),
+            ),
+            keys=self._keys.of(_key, ((key.id, (key,)) for key in access.credentials())),
+        )
+
+    def _replica(
+        self, replica_id: str, entity_id: str, model: ModelSettings, url: str, secret: str, draining: bool
+    ) -> ReplicaView:
+        traits = self._traits_of(model)
+        return ReplicaView(
+            id=replica_id,
+            entity=entity_id,
+            url=url,
+            secret=secret,
+            slots=model.slots,
+            draining=draining,
+            traits=Traits(traits.stream_upstream, traits.reuse_after_stream, traits.upstream_model),
+        )
 
 
-def _endpoint(endpoint: Endpoint, access: Access, *, failing: bool) -> EndpointView:
+class _Kept(Generic[View]):
+    """Views, each with what it was made of."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, tuple[tuple[Any, ...], View]] = {}
+
+    def of(self, make: Callable[..., View], given: Iterable[tuple[str, tuple[Any, ...]]]) -> tuple[View, ...]:
+        """Of what is given now, by id; all others are forgotten."""
+        made = {}
+        for name, parts in given:
+            known = self._made.get(name)
+            made[name] = known if known is not None and known[0] == parts else (parts, make(*parts))
+        self._made = made
+        return tuple(view for _, view in made.values())
+
+
+def _endpoint(
+    endpoint: Endpoint, queriers: tuple[str, ...] | None, limits: tuple[RateLimit, ...], failing: bool
+) -> EndpointView:
     options, config = endpoint.options, endpoint.current
     cold_start_s = options.cold_start_deadline_s
     if failing:
@@ -65,8 +118,8 @@ def _endpoint(endpoint: Endpoint, access: Access, *, failing: bool) -> EndpointV
         queue_deadline_s=options.queue_deadline_s,
         cold_start_deadline_s=cold_start_s,
         max_queue=options.max_queue,
-        queriers=access.queriers(endpoint),
-        rate_limits=tuple(_rate_limit(limit) for limit in access.rate_limits(endpoint)),
+        queriers=queriers,
+        rate_limits=tuple(_rate_limit(limit) for limit in limits),
     )
 
 
@@ -85,19 +138,6 @@ def _entity(config: Config, entity: Entity) -> EntityView:
         slots=entity.model.slots,
         default_max_tokens=entity.model.default_max_tokens,
         traffic=entity.traffic,
-    )
-
-
-def _replica(replica: Replica, traits: EngineTraits) -> ReplicaView:
-    assert replica.url is not None
-    return ReplicaView(
-        id=replica.id,
-        entity=replica.entity_id,
-        url=replica.url,
-        secret=replica.secret,
-        slots=replica.model.slots,
-        draining=replica.phase is Phase.DRAINING,
-        traits=Traits(traits.stream_upstream, traits.reuse_after_stream, traits.upstream_model),
     )
 
 

@@ -6,9 +6,10 @@ the last interval, so the controller beats: what ran at the last beat is taken t
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
+from operator import attrgetter
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, select, update
 
 from headrace.ledger.database import Database
 from headrace.ledger.schema import Capacity, Heartbeat
@@ -39,11 +40,11 @@ class CapacityTimeline:
         """
         newest = self._newest.get(endpoint, {}).get(entity)
         if newest is not None:
-            if replace(newest, at_ms=point.at_ms) == point:
+            if _says(newest) == _says(point):
                 return False
             point = replace(point, at_ms=max(point.at_ms, newest.at_ms))
         with self._database.write() as session:
-            session.execute(insert(Capacity).values(endpoint=endpoint, entity=entity, **asdict(point)))
+            session.add(Capacity(endpoint=endpoint, entity=entity, **asdict(point)))
         self._newest.setdefault(endpoint, {})[entity] = point
         return True
 
@@ -74,6 +75,10 @@ class CapacityTimeline:
     def last_beat_ms(self) -> int | None:
         with self._database.read() as session:
             return session.scalar(select(Heartbeat.at_ms))
+
+
+_says = attrgetter(*(one.name for one in fields(CapacityPoint) if one.name != "at_ms"))
+"""What a point says, whenever it says it."""
 
 
 def _point(row: Capacity) -> CapacityPoint:

@@ -60,7 +60,7 @@ class Database:
     def together(self) -> Iterator[None]:
         """All that this thread reads and writes inside is one transaction. Nothing may be awaited inside: what else
         runs in the thread would write into it."""
-        with self.write() as session:
+        with self.write() as session, session.no_autoflush:  # rows that are added go out together, at the end
             self._joint.session = session
             try:
                 yield
