@@ -75,12 +75,14 @@ class OpenAi:
         answer: Answer = complete,
         *,
         models: tuple[str, ...] = ("m",),
+        owned_by: str = "somebody",
         key: str | None = None,
         tls: ssl.SSLContext | None = None,
         silent: tuple[str, ...] = (),
     ) -> None:
         """``key``: without it everything is 401. ``silent``: paths that are never answered."""
         self._answer, self._models, self._key, self._tls, self._silent = answer, models, key, tls, silent
+        self._owned_by = owned_by
         self.asked: list[tuple[str, bytes]] = []
         """Path and body of every request for tokens."""
         self.answered = threading.Semaphore(0)
@@ -104,6 +106,9 @@ class OpenAi:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
+
+    def _listed(self) -> list[dict[str, str]]:
+        return [{"id": model, "owned_by": self._owned_by} for model in self._models]
 
     async def _close(self) -> None:
         self._server.close()
@@ -132,7 +137,7 @@ class OpenAi:
         if self._key is not None and f"bearer {self._key}\r\n".lower() not in head.decode().lower():
             writer.write(whole("401 Unauthorized", {"error": {"message": "no such key"}}))
         elif path.endswith("/models"):
-            writer.write(whole("200 OK", {"object": "list", "data": [{"id": model} for model in self._models]}))
+            writer.write(whole("200 OK", {"object": "list", "data": self._listed()}))
         elif method == "POST" and path.endswith(("/completions", "/invocations")):
             self.asked.append((path, body))
             await self._answer(body, writer)

@@ -64,7 +64,8 @@ def test_a_program_on_processor_cores_or_many_gpus(command: Command) -> None:
         (("--vllm", "org/m", "--url", "http://127.0.0.1:1"), "give one of"),
         (("--engine", "mine"), "belong together"),
         (("--engine", "mine", "--weights", "x"), "no engine 'mine'; there are: llamacpp, openai"),
-        (("--url", "http://127.0.0.1:1", "--engine-arg", "a=b"), "--engine-arg is for --vllm, --sglang and --engine"),
+        (("--simulated", "{}", "--engine-arg", "a=b"), "--engine-arg is for --vllm, --sglang, --engine and --url"),
+        (("--url", "http://127.0.0.1:1", "--engine-arg", "a=b"), "takes one engine argument, server=llama-server"),
         (("--vllm", "org/m", "--engine-arg", "=5"), "takes NAME=VALUE"),
         (("--vllm", "org/m", "--engine-arg", "max-model-len=5"), "set the model's --context"),
         (("--vllm", "./nothing"), "there is no nothing"),
@@ -100,3 +101,12 @@ def test_several_servers_are_replicas_of_one_model(command: Command) -> None:
     model = added(command, "a", "--url", "http://127.0.0.1:1/v1", "--url", "http://127.0.0.1:2")
     assert (model["url"], model["more_urls"]) == ("http://127.0.0.1:1", ["http://127.0.0.1:2"])
     assert "http://127.0.0.1:1 http://127.0.0.1:2" in " ".join(command("list")[1].split())
+
+
+def test_a_llama_server_is_known_by_what_it_says(command: Command) -> None:
+    with OpenAi(models=("m",), owned_by="llamacpp") as server:
+        assert added(command, "a", "--url", server.url)["engine_args"] == {"server": "llama-server"}
+    with OpenAi(models=("m",), owned_by="vllm") as server:
+        assert added(command, "b", "--url", server.url)["engine_args"] == {}
+        forced = added(command, "c", "--url", server.url, "--engine-arg", "server=llama-server")
+        assert forced["engine_args"] == {"server": "llama-server"}

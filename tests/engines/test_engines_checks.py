@@ -133,3 +133,13 @@ def test_openai_passes_the_upstream_models_name_on_and_starts_nothing() -> None:
     assert OpenAIEngine().traits(model) == EngineTraits(upstream_model="org/m")
     with pytest.raises(EngineError, match="nothing to start"):
         OpenAIEngine().argv(model)
+
+
+def test_a_llama_server_that_already_runs_is_helped_as_the_embedded_one_is() -> None:
+    model = ModelSettings(
+        name="m", engine="openai", url="http://127.0.0.1:8000", engine_args={"server": "llama-server"}
+    )
+    OpenAIEngine().check(model)
+    assert OpenAIEngine().traits(model) == EngineTraits(stream_upstream=True, reuse_after_stream=False)
+    with pytest.raises(EngineError, match="other settings are those of the server itself"):
+        OpenAIEngine().check(_change(model, engine_args={"dtype": "float16"}))

@@ -148,11 +148,15 @@ def add(
         raise UsageError("give one of --gguf PATH, --vllm WEIGHTS, --sglang WEIGHTS, --url URL and --simulated JSON")
     if vllm or sglang:
         engine, weights = ("vllm", vllm) if vllm else ("sglang", sglang)
-    if engine_arg and not engine:
-        raise UsageError("--engine-arg is for --vllm, --sglang and --engine")
+    if engine_arg and not (engine or url):
+        raise UsageError("--engine-arg is for --vllm, --sglang, --engine and --url")
     first, more = (url[0], url[1:]) if url else (None, [])
-    if first is not None and upstream_model is None:
-        upstream_model = _served_at(first, api_key_env)
+    engine_args = _engine_args(simulated) if simulated is not None else _flags(engine_arg or ())
+    if first is not None:
+        served, fitting = _look_at(first, api_key_env)
+        engine_args = engine_args or fitting
+        if upstream_model is None and len(served) == 1:
+            upstream_model = served[0]
     model = _registry(data_dir).add(
         name,
         gguf=gguf,
@@ -170,7 +174,7 @@ def add(
         program=None if program is None else str(program),
         default_max_tokens=default_max_tokens,
         units_per_chunk=units_per_chunk,
-        engine_args=_engine_args(simulated) if simulated is not None else _flags(engine_arg or ()),
+        engine_args=engine_args,
         replace=replace,
     )
     if json_output:
@@ -282,15 +286,15 @@ def _registry(chosen: Path | None) -> Registry:
     return Registry(local_data_dir(chosen).models)
 
 
-def _served_at(url: str, api_key_env: str | None) -> str | None:
-    """What a server calls its model, where it runs and has one only; others are asked for by the endpoint's name."""
-    from headrace.engines.openai import models_at  # noqa: PLC0415
+def _look_at(url: str, api_key_env: str | None) -> tuple[tuple[str, ...], dict[str, object]]:
+    """What a server calls its models, and the engine arguments that fit it, where it runs already."""
+    from headrace.engines.openai import look_at  # noqa: PLC0415
     from headrace.models.registry import base_url  # noqa: PLC0415
 
     if not url.startswith(("http://", "https://")):
-        return None  # which the registry refuses, with the reason
-    served = models_at(base_url(url), os.environ.get(api_key_env or "", ""))
-    return served[0] if len(served) == 1 else None
+        return (), {}  # which the registry refuses, with the reason
+    served, fitting = look_at(base_url(url), os.environ.get(api_key_env or "", ""))
+    return served, dict(fitting)
 
 
 def _flags(given: Sequence[str]) -> dict[str, object]:

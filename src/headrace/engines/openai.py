@@ -12,6 +12,7 @@ import re
 import urllib.error
 import urllib.request
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import urlsplit
 
 from headrace.engines.base import READY_WITHIN_S, EngineError, EngineTraits, ModelSettings
@@ -19,6 +20,9 @@ from headrace.engines.base import READY_WITHIN_S, EngineError, EngineTraits, Mod
 ANSWER_S = 5.0
 MOST_BYTES = 1 << 20
 """Of a list of models."""
+SERVER = "server"
+"""Engine argument: which program the server is, where that matters."""
+LLAMA_SERVER = "llama-server"
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -29,6 +33,9 @@ class OpenAIEngine:
     ready_within_s = READY_WITHIN_S
 
     def traits(self, model: ModelSettings) -> EngineTraits:
+        if model.engine_args.get(SERVER) == LLAMA_SERVER:
+            # As the embedded engine, which is the same server.
+            return EngineTraits(stream_upstream=True, reuse_after_stream=False, upstream_model=model.upstream_model)
         return EngineTraits(upstream_model=model.upstream_model)
 
     def check(self, model: ModelSettings) -> None:
@@ -39,6 +46,11 @@ class OpenAIEngine:
             _check(url)
         if len(set(model.urls)) < len(model.urls):
             raise EngineError("a URL is given twice; each server is one replica")
+        if model.engine_args not in ({}, {SERVER: LLAMA_SERVER}):
+            raise EngineError(
+                f"the engine openai takes one engine argument, {SERVER}={LLAMA_SERVER}: other settings are those of "
+                "the server itself"
+            )
         if model.api_key_env is not None and not VARIABLE.fullmatch(model.api_key_env):
             # Not repeated: somebody may have pasted the key itself.
             raise EngineError("the API key setting is not the name of an environment variable, such as VLLM_API_KEY")
@@ -94,21 +106,30 @@ def problem_of(url: str, key: str, upstream_model: str | None = None) -> str | N
     return None
 
 
-def models_at(url: str, key: str) -> tuple[str, ...]:
-    """What the server calls the models that it serves, as far as it answers. Blocks for up to ``ANSWER_S``."""
+def look_at(url: str, key: str) -> tuple[tuple[str, ...], dict[str, str]]:
+    """What the server calls the models that it serves, and the engine arguments that fit it; nothing of one that does
+    not answer. Blocks for up to ``ANSWER_S``.
+    """
     try:
         status, body = _get(f"{url}/v1/models", key)
     except (OSError, ValueError, http.client.HTTPException):
-        return ()
-    return _names(body) if status == HTTPStatus.OK else ()
+        return (), {}
+    models = _models(body) if status == HTTPStatus.OK else []
+    llama = bool(models) and all(model.get("owned_by") == "llamacpp" for model in models)
+    return tuple(str(model["id"]) for model in models), {SERVER: LLAMA_SERVER} if llama else {}
 
 
 def _names(body: bytes) -> tuple[str, ...]:
+    return tuple(str(model["id"]) for model in _models(body))
+
+
+def _models(body: bytes) -> list[dict[str, Any]]:
     """Of an answer of ``/v1/models``; none where it is no such answer."""
     try:
-        return tuple(str(model["id"]) for model in json.loads(body)["data"])
+        found = json.loads(body)["data"]
+        return [model for model in found if isinstance(model, dict) and "id" in model]
     except (ValueError, KeyError, TypeError):
-        return ()
+        return []
 
 
 def _get(url: str, key: str) -> tuple[int, bytes]:
