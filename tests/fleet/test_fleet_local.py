@@ -132,6 +132,15 @@ async def test_a_killed_replica_is_told_with_the_signal(fleet: Watched) -> None:
     assert (exited.exit_code, exited.error, exited.url) == (-signal.SIGKILL, "ended by SIGKILL", None)
 
 
+async def test_the_last_lines_of_a_replica_can_be_read_while_it_runs(fleet: Watched) -> None:
+    await fleet.start("r1", msgspec.structs.replace(MODEL, name="chatty"))
+    await fleet.until(lambda r: r.state == "ready")
+    lines = (await fleet.log_tail("r1")).splitlines()
+    assert lines and all(line.startswith("line ") for line in lines)
+    with pytest.raises(FleetError, match="no child has the token 'r9'"):
+        await fleet.log_tail("r9")
+
+
 async def test_a_replica_that_fails_to_load_tells_why(fleet: Watched) -> None:
     await fleet.start("r1", msgspec.structs.replace(MODEL, name="fails"))
     exited = await fleet.until(lambda r: r.state == "exited")

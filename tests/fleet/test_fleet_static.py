@@ -99,6 +99,20 @@ async def test_a_server_that_answers_is_ready(
     assert (ready.state, ready.url, ready.secret) == ("ready", model.url, "s3cret")
 
 
+async def test_of_a_server_that_is_not_ours_only_what_is_wrong_is_known(
+    fleet: StaticFleet, told: asyncio.Queue[FleetReplica], upstream: ThreadingHTTPServer
+) -> None:
+    upstream.RequestHandlerClass.paths = frozenset()  # type: ignore[attr-defined]
+    await fleet.start("r1", _model(upstream))
+    wrong = await asyncio.wait_for(told.get(), 5)
+    assert await fleet.log_tail("r1") == wrong.error
+    upstream.RequestHandlerClass.paths = frozenset({"/v1/models"})  # type: ignore[attr-defined]
+    assert (await asyncio.wait_for(told.get(), 5)).state == "ready"
+    assert await fleet.log_tail("r1") == ""
+    with pytest.raises(FleetError, match="no replica 'r9'"):
+        await fleet.log_tail("r9")
+
+
 async def test_a_server_that_goes_away_and_returns_is_told(
     fleet: StaticFleet, told: asyncio.Queue[FleetReplica], upstream: ThreadingHTTPServer
 ) -> None:

@@ -33,8 +33,10 @@ def built(entity: Entity, profile: Profile | None, replicas: Sequence[Replica]) 
 def _weights(model: ModelSettings) -> Iterator[str]:
     if model.path is not None:
         yield f"weights: {Path(model.path).name}, SHA-256 {model.sha256 or 'unknown'}"
-    if model.url is not None:
-        yield f"a server that already runs at {model.url}: nothing was loaded here"
+    if model.weights is not None:
+        yield f"weights: {Path(model.weights).name if model.weights.startswith('/') else model.weights}, by the engine"
+    for url in model.urls:
+        yield f"a server that already runs at {url}: nothing was loaded here"
     entry = CATALOGUE.get(model.name)
     if entry is not None and model.sha256 in (entry.shipped.sha256, entry.converted.sha256):
         yield f"fetched: {entry.package} {entry.package_version} from the package index, file {entry.member}"

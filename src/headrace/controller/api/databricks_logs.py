@@ -76,7 +76,8 @@ async def _log(controller: Controller, replica: Replica) -> str:
     except FleetError as error:
         return f"{head}; its log cannot be read: {error}"
     if replica.model.engine == "openai":
-        return f"{head}\nthe server at {replica.model.url} keeps its own log" + (f"; {tail}" if tail else "")
+        where = replica.url or " or ".join(replica.model.urls)
+        return f"{head}\nthe server at {where} keeps its own log" + (f"; {tail}" if tail else "")
     return f"{head}\n{tail}" if tail else f"{head}\n(it has written nothing)"
 
 
