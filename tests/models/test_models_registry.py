@@ -120,6 +120,7 @@ def test_a_context_beyond_the_trained_one_is_refused_naming_it(registry: Registr
         ({"threads": -1}, "threads is -1"),
         ({"threads": 1000}, "threads is 1000, but this machine has"),
         ({"default_max_tokens": 64}, "default max_tokens is 64; expected 1 to 63"),
+        ({"units_per_chunk": 0}, "units_per_chunk is 0; expected 1 to 1,000,000"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(
