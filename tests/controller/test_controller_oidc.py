@@ -93,7 +93,7 @@ async def test_client_id_and_secret_are_changed_for_a_token_that_is_a_key_for_an
 ASKED_WRONGLY: list[tuple[dict[str, str], str, str]] = [
     ({"grant_type": ""}, "invalid_request", "grant_type is missing"),
     ({"grant_type": "password"}, "unsupported_grant_type", "expected client_credentials"),
-    ({"grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer"}, "unsupported_grant_type", "jwt-bearer"),
+    ({"grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer"}, "unsupported_grant_type", "expected client"),
     ({"scope": "sql"}, "invalid_scope", "expected all-apis"),
     ({"scope": "all-apis offline_access"}, "invalid_scope", "expected all-apis"),
     ({"assume_group": "17"}, "invalid_request", "assume_group is not supported"),

@@ -10,7 +10,7 @@ from headrace.controller.refusal import Refusal
 OwnerKind = Literal["user", "service_principal"]
 PrincipalKind = Literal["user", "service_principal", "group"]
 
-NAME = re.compile(r"[!-~\u00a1-\U0010ffff]{1,64}")
+NAME = re.compile(r"[!-~\u00a1-\ud7ff\ue000-\U0010ffff]{1,64}")
 """No spaces and nothing that cannot be seen: a name stands in commands and in logs."""
 
 

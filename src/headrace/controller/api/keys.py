@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from headrace.controller.api.auth import Admin, ControllerOf
+from headrace.controller.api.body import Text
 from headrace.controller.controller import Controller
 from headrace.controller.keys import ALL_TIERS, LEAST_WEIGHT, MOST_WEIGHT, Key, Role, Tier
 from headrace.controller.principals import OwnerKind, Principal, checked_name
@@ -48,7 +49,7 @@ class NewKey(BaseModel):
     role: RoleField = "query"
     tiers: TiersField = None
     weight: WeightField = 1.0
-    name: str = Field(default="", max_length=255, description="For people.")
+    name: Text = Field(default="", max_length=255, description="For people.")
     user: str | None = Field(
         default=None, description="Name of the user whose it is; by default of one that is named as the key's id."
     )

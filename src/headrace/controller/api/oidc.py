@@ -47,7 +47,7 @@ class TokenForm(BaseModel):
 
 
 class OauthError(Exception):
-    """``error`` is one of the codes of RFC 6749, 5.2."""
+    """``error`` is one of the codes of RFC 6749, 5.2, whose descriptions take no quotes: nothing sent is repeated."""
 
     def __init__(self, error: str, description: str, *, status: int = 400) -> None:
         super().__init__(description)
@@ -131,10 +131,10 @@ def _check_asked(form: dict[str, str]) -> None:
     if not grant:
         raise OauthError("invalid_request", f"grant_type is missing; expected {GRANT}")
     if grant != GRANT:
-        raise OauthError("unsupported_grant_type", f"grant_type {grant[:80]!r} is not taken here; expected {GRANT}")
+        raise OauthError("unsupported_grant_type", f"this grant_type is not taken here; expected {GRANT}")
     scopes = form.get("scope", SCOPE).split()
     if set(scopes) - {SCOPE}:
-        raise OauthError("invalid_scope", f"scope is {form['scope'][:80]!r}; expected {SCOPE}")
+        raise OauthError("invalid_scope", f"this scope is not known here; expected {SCOPE}")
     for field in NOT_TAKEN:
         if form.get(field):
             raise OauthError("invalid_request", f"{field} is not supported: a token does all that its principal may")
