@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from controller_world import CHUNK, ToyGateway, World, entity
 
-from headrace.controller.lifecycle import LONGEST_START_S, UNSEEN_S
+from headrace.controller.lifecycle import HUNG_AFTER_S, UNSEEN_S
+from headrace.engines.base import READY_WITHIN_S
 from headrace.ledger.bills import bill
 
 
@@ -237,13 +238,13 @@ async def test_a_start_that_never_ends_fails_and_is_tried_again(tmp_path: Path) 
     world.create("a", 1, 1)
     await world.step()
     (hung,) = world.fleet.living()
-    await world.step(LONGEST_START_S)
+    await world.step(READY_WITHIN_S + HUNG_AFTER_S)
     assert world.fleet.living() == [hung]
     await world.step(1)
     await world.step(2)
     assert hung not in world.fleet.living() and len(world.fleet.living()) == 1
     (failed,) = world.controller.roster.ended(world.get("a").id)
-    assert (failed.id, failed.message) == (hung, "it was not ready 1800 s after its start")
+    assert (failed.id, failed.message) == (hung, "it was not ready 180 s after its start")
 
 
 async def test_a_replica_that_its_fleet_never_lists_is_given_up(tmp_path: Path) -> None:

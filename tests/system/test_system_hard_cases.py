@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import shutil
@@ -231,49 +230,6 @@ def test_a_killed_gateway_loses_no_record_of_what_it_streamed(running: Server, p
     until(running.healthy, within_s=20, what="another gateway serves")
     assert Stream(running, "e", max_tokens=5).join().error is None
     until(lambda: len(usage_rows(running, "e")) == 2, within_s=10, what="two requests, each once")
-
-
-def test_a_killed_controller_disturbs_no_request_and_adopts_what_runs(running: Server, profile: Profile) -> None:
-    create(running, "e", profile, 2, 2)
-    before = {replica["id"] for replica in running.endpoint("e")["replicas"]}
-    streams = [Stream(running, "e", max_tokens=600) for _ in range(2)]
-    until(lambda: all(s.events > 50 for s in streams), within_s=20, what="the answers stream")
-    killed = child(running, "headrace.controller")
-    os.kill(killed.pid, signal.SIGKILL)
-    streams.append(Stream(running, "e", max_tokens=20))  # while there is no controller
-
-    def answers() -> bool:
-        try:
-            return child(running, "headrace.controller").pid != killed.pid and running.endpoint("e") is not None
-        except (ValueError, OSError):
-            return False
-
-    until(answers, within_s=20, what="another controller answers")
-    for stream in streams:
-        assert stream.join().error is None
-    assert {replica["id"] for replica in running.endpoint("e")["replicas"]} == before
-    until(lambda: len(usage_rows(running, "e")) == 3, within_s=10, what="every request is in the ledger")
-    bill = running.get("/api/headrace/v1/bill?endpoint=e")["bills"][0]
-    spans = [span for line in bill["lines"] for span in line["spans"]]
-    assert all(a["to_ms"] == b["from_ms"] for a, b in itertools.pairwise(spans))  # no gap, nothing twice
-
-
-def test_a_killed_replica_is_replaced_and_what_had_no_byte_goes_elsewhere(running: Server, profile: Profile) -> None:
-    create(running, "e", profile, 2, 2)
-    replicas = running.endpoint("e")["replicas"]
-    streams = [Stream(running, "e", max_tokens=400) for _ in range(2)]
-    until(lambda: all(s.events > 20 for s in streams), within_s=20, what="the answers stream")
-    os.kill(replicas[0]["pid"], signal.SIGKILL)
-    failed = [s for s in streams if s.join().error is not None]
-    assert len(failed) <= 1
-    assert Stream(running, "e", max_tokens=5).join().error is None
-
-    def replaced() -> bool:
-        now = running.endpoint("e")
-        return now["chunks_ready"] == 2 and replicas[0]["pid"] not in {r["pid"] for r in now["replicas"]}
-
-    until(replaced, within_s=20, what="two replicas are ready, another one among them")
-    assert any(event["kind"] == "replica_failed" for event in running.events("e"))
 
 
 # Zero and back, clients that leave

@@ -18,14 +18,15 @@ from enum import StrEnum
 from typing import Literal
 
 from headrace.engines.base import ModelSettings
+from headrace.engines.catalogue import engine_for
 from headrace.fleet.base import FleetReplica
 
 DrainCause = Literal["scale_down", "replaced", "deleted"]
 
 UNSEEN_S = 30.0
 """A replica that its fleet did not list for so long after it was asked for was never started."""
-LONGEST_START_S = 1800.0
-"""One that is not ready by then never will be: the largest models load in a few minutes."""
+HUNG_AFTER_S = 60.0
+"""Past the time in which its engine gets ready or says that it cannot: a replica that has done neither never will."""
 
 
 class Phase(StrEnum):
@@ -98,9 +99,12 @@ class Replica:
             elif seen.state == "loading" and self.phase in (Phase.PENDING, Phase.READY):
                 self.phase, self.ready_ms = Phase.LOADING, None
             # With a message it is a server that is not ours and does not answer: nothing is gained by another start.
-            if self.phase is Phase.LOADING and not self.message and now_ms - self.created_ms > LONGEST_START_S * 1000:
-                self._end(now_ms, None, f"it was not ready {LONGEST_START_S:.0f} s after its start")
-        if self.phase is not Phase.LOADING or not self.message:
+            if self.phase is Phase.LOADING and not self.message:
+                longest_s = engine_for(self.model.engine).ready_within_s + HUNG_AFTER_S
+                if now_ms - self.created_ms > longest_s * 1000:
+                    self._end(now_ms, None, f"it was not ready {longest_s:.0f} s after its start")
+        # A process of ours that says what is wrong is about to end.
+        if self.phase is not Phase.LOADING or not self.message or self.pid is not None:
             self.silent_ms = None
         elif self.silent_ms is None:
             self.silent_ms = now_ms
