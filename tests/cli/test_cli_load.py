@@ -166,6 +166,20 @@ def test_chats_of_a_file_go_to_the_chat_route_and_open_answers_are_remarked(comm
     assert "the server's own limit holds for them; --output-tokens N gives one" in err
 
 
+def test_sessions_are_chats_turn_by_turn_with_the_models_own_answers(command: Command, tmp_path: Path) -> None:
+    talk = [{"role": "user", "content": words} for words in ("how are you", "why")]
+    (tmp_path / "mine.jsonl").write_text(json.dumps({"messages": talk, "max_tokens": 3}) + "\n")
+    words = ("--dataset", "mine.jsonl", "--sessions", "10ms", "--calibration", "0", *LENIENT)
+    with OpenAi() as server:
+        status, out, _ = command(f"{server.url}/v1", "--rate-requests", "100", "-n", "40", *words)
+        closed = command(f"{server.url}/v1", "--users", "2", "-n", "40", *words)
+    assert status in (0, 3) and "100 sessions/s; 0.01 s to think before each further turn" in out
+    asked = [json.loads(body)["messages"] for _, body in server.asked]
+    assert sorted(map(len, asked)) == [1] * 40 + [3] * 40
+    assert all(each[1] == {"role": "assistant", "content": " the the the"} for each in asked if len(each) == 3)
+    assert closed[0] == 2 and "--sessions goes with --rate-requests or --stages" in closed[2]
+
+
 def test_whole_answers_are_asked_for_and_judged_by_their_end(command: Command) -> None:
     with OpenAi() as server:
         status, out, _ = command(f"{server.url}/v1", "-n", "40", "--no-stream", *SMALL, *LENIENT)

@@ -174,7 +174,7 @@ class _Watch:
 
     def _count(self, new: Records) -> None:
         self._outcomes += np.bincount(new.requests["outcome"], minlength=len(Outcome))
-        self._measured += int(new.requests["measured"].sum())
+        self._measured += int(timings.scheduled(new).sum())
         if self._criterion is not None:
             judged = objectives.judged(new, self._criterion)
             self._judged += int(judged.sum())

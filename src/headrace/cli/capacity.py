@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,7 @@ from headrace.cli.load_target import find_target
 from headrace.cli.options import DataDirOption, JsonOption, KeyOption, UrlOption
 
 
+@given.with_request_options
 def capacity(
     target: given.TargetArgument,
     *,
@@ -50,26 +52,15 @@ def capacity(
         ),
     ] = None,
     model: given.ModelOption = None,
-    input_tokens: given.InputOption = None,
-    output_tokens: given.OutputOption = None,
-    dataset: given.DatasetOption = None,
+    requests: given.RequestOptions,
     trace: Annotated[
         Path | None,
         typer.Option("--trace", metavar="FILE", help="A dataset with times: its burstiness sizes the range."),
     ] = None,
-    dataset_format: given.FormatOption = None,
     demand: Annotated[
         float | None,
         typer.Option("--demand", help="Requests/s that your users make on average. With a trace: its own, by default."),
     ] = None,
-    api: given.ApiOption = "completions",
-    text: given.TextOption = False,
-    tokenizer: given.TokenizerOption = None,
-    vocabulary: given.VocabularyOption = None,
-    reuse: given.ReuseOption = False,
-    free_length: given.FreeLengthOption = False,
-    no_stream: given.NoStreamOption = False,
-    field: given.FieldOption = None,
     seed: given.SeedOption = 0,
     timeout: given.TimeoutOption = 600.0,
     processes: given.ProcessesOption = None,
@@ -89,7 +80,7 @@ def capacity(
     from headrace.bench.workload.source import open_workload  # noqa: PLC0415
     from headrace.bench.workload.spec import Amount, ClosedLoop  # noqa: PLC0415
 
-    if dataset is not None and trace is not None:
+    if requests.dataset is not None and trace is not None:
         raise UsageError("give one of --dataset and --trace")
     objective = given.objective(slo)
     budget_s = load_words.seconds("--budget", budget)
@@ -98,27 +89,15 @@ def capacity(
             raise UsageError(f"{option} is {figure:g}; expected a number above 0")
     if not 0 < width < 100:
         raise UsageError(f"--width is {width:g}; expected percent, such as 5")
-    options = given.RequestOptions(
-        input_tokens,
-        output_tokens,
-        dataset or trace,
-        dataset_format,
-        api,
-        text,
-        tokenizer,
-        vocabulary,
-        reuse,
-        free_length,
-        no_stream,
-        field,
-    )
-    workload = open_workload(options.draft(seed))
+    if trace is not None:
+        requests = replace(requests, dataset=trace)
+    workload = open_workload(requests.draft(seed))
     if out is not None:
         check_writable(out)
     where = find_target(target, model=model, url=url, key=api_key, data_dir=data_dir)
     if where.terms.measuring:
         raise CommandError(given.MEASURING)
-    load = given.load_spec(where, options, ClosedLoop(users=1), Amount(requests=1), seed)
+    load = given.load_spec(where, requests, ClosedLoop(users=1), Amount(requests=1), seed)
     spec = given.client_spec(where, load, timeout, processes, retries=0)
     most_rate = math.inf if most_requests is None else most_requests
     search = CapacityRun(where, objective, budget_s, width / 100, cv, most_rate, seed, state)

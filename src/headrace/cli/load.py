@@ -46,6 +46,7 @@ app.command("compare")(compare)
 
 
 @app.command("run", cls=_LoadCommand)
+@given.with_request_options
 def load(
     target: given.TargetArgument,
     *,
@@ -83,7 +84,7 @@ def load(
         str | None,
         typer.Option("--stages", metavar="S@R[..R],..", help="Open loop in stages, such as 60@1,30@1..4 (requests/s)."),
     ] = None,
-    requests: Annotated[int | None, typer.Option("--requests", "-n", min=1, help="Send this many.")] = None,
+    count: Annotated[int | None, typer.Option("--requests", "-n", min=1, help="Send this many.")] = None,
     duration: Annotated[
         str | None,
         typer.Option(
@@ -93,19 +94,17 @@ def load(
             help="Measure for this long, such as 90s or 10m; load is kept on until the last of it is answered.",
         ),
     ] = None,
+    sessions: Annotated[
+        str | None,
+        typer.Option(
+            "--sessions",
+            metavar="TIME",
+            help="Each chat of the dataset is a session: its next turn goes out after the answer and, on average, so "
+            "long to think, with the model's own answers before it. Rates and amounts are then of sessions.",
+        ),
+    ] = None,
     model: given.ModelOption = None,
-    input_tokens: given.InputOption = None,
-    output_tokens: given.OutputOption = None,
-    dataset: given.DatasetOption = None,
-    dataset_format: given.FormatOption = None,
-    api: given.ApiOption = "completions",
-    text: given.TextOption = False,
-    tokenizer: given.TokenizerOption = None,
-    vocabulary: given.VocabularyOption = None,
-    reuse: given.ReuseOption = False,
-    free_length: given.FreeLengthOption = False,
-    no_stream: given.NoStreamOption = False,
-    field: given.FieldOption = None,
+    requests: given.RequestOptions,
     slo: given.SloOption = None,
     seed: given.SeedOption = 0,
     timeout: given.TimeoutOption = 600.0,
@@ -155,29 +154,14 @@ def load(
     from headrace.bench.workload.spec import Amount  # noqa: PLC0415
 
     objective = None if slo is None else given.objective(slo)
-    options = given.RequestOptions(
-        input_tokens,
-        output_tokens,
-        dataset,
-        dataset_format,
-        api,
-        text,
-        tokenizer,
-        vocabulary,
-        reuse,
-        free_length,
-        no_stream,
-        field,
-    )
     how = Shape(users, ramp, rate, rate_chunks, rate_requests, arrivals, time_scale, stages)
-    workload = open_workload(options.draft(seed))
-    amount = Amount(
-        requests=requests, duration_s=None if duration is None else load_words.seconds("--duration", duration)
-    )
+    talks = None if sessions is None else how.sessions(sessions)
+    workload = open_workload(requests.draft(seed, talks))
+    amount = Amount(requests=count, duration_s=None if duration is None else load_words.seconds("--duration", duration))
     how.check(amount)
     where = find_target(target, model=model, url=url, key=api_key, data_dir=data_dir)
     notes = [*workload.findings]
-    if dataset is not None and (open_ended := int(np.isnan(workload.lengths[:, 1]).sum())):
+    if requests.dataset is not None and (open_ended := int(np.isnan(workload.lengths[:, 1]).sum())):
         notes.append(
             f"{open_ended:,} of {len(workload.lengths):,} requests of the dataset do not say how long their answers "
             "are to be, so the server's own limit holds for them; --output-tokens N gives one"
@@ -186,11 +170,10 @@ def load(
         notes.append(given.MEASURING)
     if where.terms.context is not None and (said := too_long(workload, where.terms.context)) is not None:
         notes.append(said)
-    specs = [
-        given.client_spec(
-            where, given.load_spec(where, options, level, how.amount(amount, level), seed), timeout, processes, retries
-        )
+    loads = [
+        given.load_spec(where, requests, level, how.amount(amount, level), seed, talks)
         for level in how.levels(where, workload)
     ]
+    specs = [given.client_spec(where, load, timeout, processes, retries) for load in loads]
     outputs = Outputs(out, csv, html)
     LoadRuns(where, objective, calibration, notes, outputs, json_output=json_output, explain=explain).run(specs)

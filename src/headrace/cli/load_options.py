@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
 import secrets
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
     from headrace.bench.client.spec import ClientSpec
     from headrace.bench.slo import Slo
     from headrace.bench.target import Target
-    from headrace.bench.workload.spec import Amount, Arrivals, Content, Dataset, LoadSpec, Synthetic
+    from headrace.bench.workload.spec import Amount, Arrivals, Content, Dataset, LoadSpec, Sessions, Synthetic
 
 TargetArgument = Annotated[
     str,
@@ -117,24 +120,24 @@ def objective(words: str) -> Slo:
         raise UsageError(str(error)) from None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class RequestOptions:
-    """What is sent, as the command line says it."""
+    """What is sent, as the command line says it: each field is an option, see ``with_request_options``."""
 
-    input_tokens: str | None
-    output_tokens: str | None
-    dataset: Path | None
-    format: str | None
-    api: str
-    text: bool
-    tokenizer: str | None
-    vocabulary: str | None
-    reuse: bool
-    free_length: bool
-    no_stream: bool
-    fields: list[str] | None
+    input_tokens: InputOption = None
+    output_tokens: OutputOption = None
+    dataset: DatasetOption = None
+    dataset_format: FormatOption = None
+    api: ApiOption = "completions"
+    text: TextOption = False
+    tokenizer: TokenizerOption = None
+    vocabulary: VocabularyOption = None
+    reuse: ReuseOption = False
+    free_length: FreeLengthOption = False
+    no_stream: NoStreamOption = False
+    field: FieldOption = None
 
-    def draft(self, seed: int) -> LoadSpec:
+    def draft(self, seed: int, sessions: Sessions | None = None) -> LoadSpec:
         """What is sent, wherever it goes and however it comes. Raises UsageError."""
         from headrace.bench.workload.spec import Amount, ClosedLoop, LoadSpec  # noqa: PLC0415
 
@@ -145,6 +148,7 @@ class RequestOptions:
             arrivals=ClosedLoop(users=1),
             amount=Amount(requests=1),
             seed=seed,
+            sessions=sessions,
         )
 
     def source(self) -> Synthetic | Dataset:
@@ -153,7 +157,7 @@ class RequestOptions:
         from headrace.bench.workload.spec import Dataset, Synthetic  # noqa: PLC0415
 
         if self.dataset is None:
-            if self.format is not None:
+            if self.dataset_format is not None:
                 raise UsageError("--format is of a --dataset; give one")
             reference = Synthetic()
             return Synthetic(
@@ -173,7 +177,7 @@ class RequestOptions:
             )
         return Dataset(
             path=str(self.dataset),
-            format=load_words.dataset_format(self.format) or recognise(str(self.dataset)),
+            format=load_words.dataset_format(self.dataset_format) or recognise(str(self.dataset)),
             output_tokens=None if self.output_tokens is None else int(self.output_tokens),
         )
 
@@ -194,11 +198,39 @@ class RequestOptions:
             force_length=not self.free_length,
             path=path,
             salt=secrets.randbits(32),  # a prefix cache may hold the prompts of the last run
-            extra=load_words.fields(self.fields or []),
+            extra=load_words.fields(self.field or []),
         )
 
 
-def load_spec(target: Target, options: RequestOptions, arrivals: Arrivals, amount: Amount, seed: int) -> LoadSpec:
+def with_request_options(command: Callable[..., None]) -> Callable[..., None]:
+    """``command`` with the options of ``RequestOptions`` in place of its parameter ``requests``."""
+    own = inspect.signature(command, eval_str=True).parameters
+    kinds = get_type_hints(RequestOptions, include_extras=True)
+    shared = [
+        inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=each.default, annotation=kinds[each.name])
+        for each in fields(RequestOptions)
+    ]
+    parameters = [each for name in own for each in (shared if name == "requests" else [own[name]])]
+
+    @functools.wraps(command)
+    def called(**given: Any) -> None:
+        options = {each.name: given.pop(each.name) for each in shared}
+        command(**given, requests=RequestOptions(**options))
+
+    # Where typer looks for the options of a command.
+    called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    called.__annotations__ = {each.name: each.annotation for each in parameters}
+    return called
+
+
+def load_spec(
+    target: Target,
+    options: RequestOptions,
+    arrivals: Arrivals,
+    amount: Amount,
+    seed: int,
+    sessions: Sessions | None = None,
+) -> LoadSpec:
     """Raises UsageError and BenchError."""
     from headrace.bench.workload.spec import LoadSpec  # noqa: PLC0415
 
@@ -209,6 +241,7 @@ def load_spec(target: Target, options: RequestOptions, arrivals: Arrivals, amoun
         arrivals=arrivals,
         amount=amount,
         seed=seed,
+        sessions=sessions,
     )
 
 

@@ -11,7 +11,7 @@ from headrace.cli.errors import CommandError, UsageError
 if TYPE_CHECKING:
     from headrace.bench.target import Target
     from headrace.bench.workload.source import Workload
-    from headrace.bench.workload.spec import Amount, Arrivals
+    from headrace.bench.workload.spec import Amount, Arrivals, Sessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,14 @@ class Shape:
                 "" if loads else "which load: --users N (default 1), --rate, --rate-chunks or --rate-requests R; and "
             )
             raise UsageError(f"say {which}how much: --requests N, --duration TIME, or both")
+
+    def sessions(self, think: str) -> Sessions:
+        """``think``: as ``--sessions`` says it. Raises UsageError where the load is no open loop of so many a second."""
+        from headrace.bench.workload.spec import Sessions  # noqa: PLC0415
+
+        if not (self.rate_requests or self.stages) or self.arrivals == "trace":
+            raise UsageError("--sessions goes with --rate-requests or --stages, which say how many begin a second")
+        return Sessions(think_s=load_words.seconds("--sessions", think, least=0))
 
     def amount(self, amount: Amount, arrivals: Arrivals) -> Amount:
         """Stages end by themselves."""

@@ -111,7 +111,7 @@ def print_summary(summary: Summary, *, explain: bool = False) -> None:
     out, figures = console(), summary.headline
     if explain and summary.whole.counts.ok:
         _print_explained(summary, figures)
-    out.print(f"{summary.target}: {describe(summary.spec.arrivals)}", markup=False, highlight=False)
+    out.print(f"{summary.target}: {_load(summary.spec)}", markup=False, highlight=False)
     if summary.simulated:
         out.print("[yellow]The endpoint runs the simulated engine: these figures are no model's.[/yellow]")
     for finding in summary.findings:
@@ -213,6 +213,13 @@ def _print_explained(summary: Summary, figures: Figures) -> None:
         ["gate", "", "what was seen"],
         [[gate.name, {True: "ok", False: "FAILED", None: "-"}[gate.passed], gate.words] for gate in summary.gates],
     )
+
+
+def _load(spec: LoadSpec) -> str:
+    load = describe(spec.arrivals)
+    if spec.sessions is None:
+        return load
+    return f"{load.replace('requests/s', 'sessions/s')}; {spec.sessions.think_s:g} s to think before each further turn"
 
 
 def describe(arrivals: Arrivals) -> str:

@@ -147,6 +147,33 @@ class StreamAnswer(Answer):
             self._begin, self._end = begin, end - len(event)
 
 
+class KeptAnswer(StreamAnswer):
+    """A stream whose text is wanted, once it has ended."""
+
+    __slots__ = ("_bodies",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bodies: list[bytes] = []
+
+    def feed(self, body: bytes, at: float) -> None:
+        self._bodies.append(body)
+        super().feed(body, at)
+
+    @property
+    def text(self) -> str:
+        """What the model said in its first choice; reads the whole stream again."""
+        said = []
+        for event in b"".join(self._bodies).replace(b"\r\n", b"\n").split(b"\n\n"):
+            data = _data(event)
+            if not data or data == b"[DONE]":
+                continue
+            for choice in (decode(data).choices or ())[:1]:
+                content = choice.delta.content if choice.delta is not None else choice.text
+                said.append(content if isinstance(content, str) else "")
+        return "".join(said)
+
+
 def _data(event: bytes) -> bytes:
     return b"\n".join(line[5:].strip() for line in event.splitlines() if line.startswith(b"data:"))
 

@@ -71,7 +71,7 @@ async def calibrate(spec: ClientSpec, seconds: float) -> Calibration:
 def _against(spec: ClientSpec, url: str, key: str, seconds: float) -> ClientSpec:
     amount = Amount(requests=spec.load.amount.requests, duration_s=seconds)
     content = msgspec.structs.replace(spec.load.content, path=None)
-    load = msgspec.structs.replace(spec.load, amount=amount, content=content)
+    load = msgspec.structs.replace(spec.load, amount=amount, content=content, sessions=None)
     return msgspec.structs.replace(
         spec, load=load, url=url, key=key, certificate=None, retries=0, timeout_s=min(TIMEOUT_S, spec.timeout_s)
     )

@@ -15,7 +15,7 @@ import socket
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
-from headrace.bench.client.answer import LONGEST_ERROR_BODY, Answer, StreamAnswer, WholeAnswer
+from headrace.bench.client.answer import LONGEST_ERROR_BODY, Answer, KeptAnswer, StreamAnswer, WholeAnswer
 from headrace.bench.client.chunks import whole_chunks
 from headrace.bench.client.flight import Flight
 from headrace.bench.client.head import Head, read_head
@@ -204,7 +204,7 @@ class Connection(asyncio.Protocol):
         if head.status != 200:
             answer = WholeAnswer(LONGEST_ERROR_BODY)
         elif head.is_stream:
-            answer = StreamAnswer()
+            answer = KeptAnswer() if flight.text_wanted else StreamAnswer()
         else:
             answer = WholeAnswer()
         flight.answer = answer

@@ -56,11 +56,14 @@ class Course(ABC):
         flight = self._prepared.take()
         if flight is None:
             return False
+        self._launch(flight, scheduled, measured=measured)
+        return True
+
+    def _launch(self, flight: Flight, scheduled: float, *, measured: bool) -> None:
         flight.scheduled = scheduled
         flight.measured = measured
         self._measured_aloft += measured
         self._sender.send(flight)
-        return True
 
     def _no_more_measured(self) -> None:
         self._last_measured_sent = True

@@ -37,6 +37,8 @@ class Flight:
     new_connection: bool = False
     connected: bool = True
     """False: no connection could be made."""
+    text_wanted: bool = False
+    """What the answer says, and not only when."""
     resent: bool = False
     """Because the connection that was kept for it had been closed while it was idle."""
     retries: int = 0

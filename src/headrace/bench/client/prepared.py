@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from headrace.bench.client.flight import Flight
 from headrace.bench.client.spec import Origin
+from headrace.bench.workload.envelope import Request
 from headrace.bench.workload.source import Workload
 
 _AHEAD = 64
@@ -20,13 +21,22 @@ class Prepared:
     """The requests with these numbers, in this order."""
 
     def __init__(
-        self, workload: Workload, numbers: Iterator[int], origin: Origin, key: str | None, *, stream: bool
+        self,
+        workload: Workload,
+        numbers: Iterator[int],
+        origin: Origin,
+        key: str | None,
+        *,
+        stream: bool,
+        texts: bool = False,
     ) -> None:
+        """``texts``: what the answers say is wanted."""
         self._loop = asyncio.get_running_loop()
         self._workload = workload
         self._numbers = numbers
         self._origin = origin
         self._stream = stream
+        self._texts = texts
         accept = "text/event-stream" if stream else "application/json"
         fields = f"host: {origin.authority}\r\ncontent-type: application/json\r\naccept: {accept}\r\n"
         if key is not None:
@@ -69,19 +79,22 @@ class Prepared:
         number = next(self._numbers, None)
         if number is None:
             return False
-        path, body, input_tokens, output_tokens = self._workload.request(number)
+        flight = self.flight(number, self._workload.request(number))
+        self._bytes += len(flight.payload)
+        self._ready.append(flight)
+        return True
+
+    def flight(self, number: int, request: Request) -> Flight:
+        """Ready to be sent."""
+        path, body, input_tokens, output_tokens = request
         head = self._heads.get(path)
         if head is None:
             head = self._heads[path] = f"POST {self._origin.base}{path} HTTP/1.1\r\n{self._fields}".encode("ascii")
-        payload = b"%b%d\r\n\r\n%b" % (head, len(body), body)
-        self._bytes += len(payload)
-        self._ready.append(
-            Flight(
-                number=number,
-                payload=payload,
-                asked_stream=self._stream,
-                asked_input=-1 if input_tokens is None else input_tokens,
-                asked_output=-1 if output_tokens is None else output_tokens,
-            )
+        return Flight(
+            number=number,
+            payload=b"%b%d\r\n\r\n%b" % (head, len(body), body),
+            asked_stream=self._stream,
+            asked_input=-1 if input_tokens is None else input_tokens,
+            asked_output=-1 if output_tokens is None else output_tokens,
+            text_wanted=self._texts,
         )
-        return True

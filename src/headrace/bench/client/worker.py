@@ -32,9 +32,11 @@ from headrace.bench.client.record_file import RecordWriter
 from headrace.bench.client.recorder import Recorder
 from headrace.bench.client.records import ProcessReport
 from headrace.bench.client.sender import Sender
+from headrace.bench.client.session_course import SessionCourse
 from headrace.bench.client.shares import closed_share, open_share
 from headrace.bench.client.spec import Report, Task, origin
 from headrace.bench.errors import BenchError
+from headrace.bench.workload.sessions import SessionWorkload
 from headrace.bench.workload.source import open_workload
 from headrace.bench.workload.spec import ClosedLoop
 from headrace.wire.tls import TlsError, client_context, pinned_context
@@ -128,7 +130,8 @@ class Worker:
         )
         workload = open_workload(load)
         numbers: Iterator[int] = itertools.count(task.share, spec.processes)
-        self._prepared = Prepared(workload, numbers, where, spec.key, stream=load.content.stream)
+        texts = load.sessions is not None
+        self._prepared = Prepared(workload, numbers, where, spec.key, stream=load.content.stream, texts=texts)
         self.course: Course
         self._ahead = 0
         if isinstance(load.arrivals, ClosedLoop):
@@ -136,7 +139,10 @@ class Worker:
             self.course = ClosedCourse(self._sender, self._prepared, starts_s, requests, load.amount.duration_s)
         else:
             due_s, measured = open_share(load, workload.trace_s, spec.timeout_s, task.share, spec.processes)
-            self.course = OpenCourse(self._sender, self._prepared, due_s, measured)
+            if isinstance(workload, SessionWorkload):
+                self.course = SessionCourse(self._sender, self._prepared, workload, due_s, measured)
+            else:
+                self.course = OpenCourse(self._sender, self._prepared, due_s, measured)
             self._ahead = min(MOST_AHEAD, int(AHEAD_S * np.searchsorted(due_s, 1.0)))
         self._pulse = Pulse(self._sender.sweep, self._flush)
         self._prepared.fill()

@@ -15,6 +15,7 @@ from scipy.special import kolmogorov
 
 from headrace.bench import slo as objectives
 from headrace.bench.client.records import Outcome, Records
+from headrace.bench.results import timings
 from headrace.bench.results.figures import Figures
 from headrace.bench.results.window import Window
 from headrace.bench.slo import Slo
@@ -170,7 +171,7 @@ def _delivered(records: Records, window: Window) -> Gate:
     if not planned:
         return _not_applicable(name, "client", "no request was due")
     requests = records.requests
-    sent = int(np.count_nonzero(requests["measured"] & (requests["sent_s"] <= end)))
+    sent = int(np.count_nonzero(timings.scheduled(records) & (requests["sent_s"] <= end)))
     sigmas = abs(sent - planned) / math.sqrt(planned)
     rate = f"{sent / end:.4g} of {planned / end:.4g} requests/s" if end > 0 else f"{sent} of {planned} requests"
     seen = f"{rate} that were planned went out in time ({sigmas:.1f} standard deviations of a Poisson count off)"
@@ -194,7 +195,7 @@ def _gaps(records: Records, figures: Figures, window: Window, spec: LoadSpec, li
     requests = records.requests
     end = window.load_end_s
     planned = np.asarray(records.planned_s)
-    sent = requests["sent_s"][requests["measured"] & (requests["sent_s"] <= end)]
+    sent = requests["sent_s"][timings.scheduled(records) & (requests["sent_s"] <= end)]
     wanted, got = np.diff(np.sort(planned[planned <= end])), np.diff(np.sort(sent))
     if min(len(wanted), len(got)) < FEWEST_ANSWERS:
         return _not_applicable(name, "client", f"fewer than {FEWEST_ANSWERS} gaps")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.bench.client.records import Outcome, Records
+from headrace.bench.client.records import FIRST_FOLLOW_UP, Outcome, Records
 
 Seconds = NDArray[np.float64]
 Chosen = NDArray[np.bool_]
@@ -18,6 +18,11 @@ COALESCED_S = 20e-6
 def ok(records: Records) -> Chosen:
     """Complete answers."""
     return np.asarray(records.requests["outcome"] == Outcome.OK)
+
+
+def scheduled(records: Records) -> Chosen:
+    """Measured requests that are on the schedule: not the later turns of sessions."""
+    return np.asarray(records.requests["measured"] & (records.requests["number"] < FIRST_FOLLOW_UP))
 
 
 def first_shown_s(records: Records) -> Seconds:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.bench.client.records import Records
-from headrace.bench.results import rates
+from headrace.bench.results import rates, timings
 from headrace.bench.workload.spec import ClosedLoop, LoadSpec
 
 BATCHES = 100
@@ -76,7 +76,7 @@ def steady(records: Records, spec: LoadSpec) -> Window:
 def load_end_s(records: Records, spec: LoadSpec) -> float:
     """When the measured load ended: with the last request that was due, or the planned end if that came within one
     mean gap of it. Answers still under way then are drain."""
-    due = records.requests["scheduled_s"][records.requests["measured"]]
+    due = records.requests["scheduled_s"][timings.scheduled(records)]
     if not len(due):
         return 0.0
     last = float(np.max(due))

@@ -20,6 +20,7 @@ class Stream(IntEnum):
     PLACES = 2
     ORDER = 3
     TOKENS = 4
+    THINKING = 5
 
 
 def generator(seed: int, stream: Stream, block: int = 0) -> np.random.Generator:

@@ -20,6 +20,7 @@ from headrace.bench.workload.fit import counts_texts, fitted
 from headrace.bench.workload.given import Given
 from headrace.bench.workload.lengths import DrawnPairs, ListedPairs
 from headrace.bench.workload.made import Made
+from headrace.bench.workload.sessions import SessionWorkload
 from headrace.bench.workload.spec import Dataset, Lengths, LoadSpec, LogNormal, Replay, Synthetic, Uniform
 from headrace.bench.workload.tokens import TokenizerFile, Tokens
 
@@ -55,11 +56,15 @@ def open_workload(spec: LoadSpec, tokens: Tokens | None = None) -> Workload:
         tokens = TokenizerFile(spec.content.tokenizer)
     if tokens is not None and spec.content.prose is None:
         spec = fitted(spec, tokens)
+    if spec.sessions is not None and isinstance(spec.source, Synthetic):
+        raise BenchError("sessions are made of a dataset of chats; name one")
     match spec.source:
         case Synthetic(input=input_lengths, output=output_lengths):
             pairs = DrawnPairs(input_lengths, output_lengths, spec.seed)
             said = f"input {_words(input_lengths)}, output {_words(output_lengths)} tokens"
             return Made(spec, pairs, said)
+        case Dataset() if spec.sessions is not None:
+            return SessionWorkload(spec)
         case Dataset() as dataset:
             # A server would be asked for every row.
             return _open_dataset(spec, dataset, tokens if tokens is not None and tokens.local else None)

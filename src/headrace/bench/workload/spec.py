@@ -154,6 +154,14 @@ OpenLoop = Constant | Poisson | Gamma | Replay | Stages
 Arrivals = ClosedLoop | OpenLoop
 
 
+class Sessions(msgspec.Struct, frozen=True, kw_only=True):
+    """Each chat of the dataset is a session: its turns are sent one after the other, each some time after the answer to
+    the one before, with the answers that the model gave. Arrivals and amounts are of sessions."""
+
+    think_s: float
+    """Mean time between an answer and the next turn, exponential."""
+
+
 class Amount(msgspec.Struct, frozen=True, kw_only=True):
     """How much is measured: the tighter limit ends it."""
 
@@ -171,3 +179,5 @@ class LoadSpec(msgspec.Struct, frozen=True, kw_only=True):
     arrivals: Arrivals
     amount: Amount
     seed: int = 0
+    sessions: Sessions | None = None
+    """None: every request stands for itself."""
