@@ -10,7 +10,7 @@ MODEL  := smollm2-135m-instruct
 # The packages of the hot path: setup.py says which of their modules can be compiled.
 HOT    := src/headrace/policy src/headrace/wire src/headrace/gateway src/headrace/journal
 
-.PHONY: serve test check format compile pure fresh clean
+.PHONY: serve test check format clients fuzz-api compile pure fresh clean
 .DEFAULT_GOAL := serve
 
 serve: $(VENV)/.headrace-serve fresh
@@ -18,7 +18,7 @@ serve: $(VENV)/.headrace-serve fresh
 	@exec $(BIN)/headrace serve --first-endpoint smollm2=$(MODEL) $(ARGS)
 
 # Everything as plain Python; then what is compiled, compiled.
-test: check pure
+test: check pure clients
 	@$(BIN)/headrace models pull $(MODEL)
 	$(BIN)/pytest $(ARGS)
 	@$(MAKE) --no-print-directory compile
@@ -34,6 +34,14 @@ check: $(VENV)/.headrace-test
 format: $(VENV)/.headrace-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Client libraries and Schemathesis, in environments of their own: they agree neither with ours nor with each other.
+clients: $(VENV)/.headrace-test
+	@$(BIN)/python benchmarks/environments.py $(VENV)/clients tests/clients/pins/*.txt
+
+# The REST API against its own document with many more examples than a test takes, for about half an hour.
+fuzz-api: clients fresh
+	HEADRACE_FUZZ_EXAMPLES=$(or $(EXAMPLES),300) $(BIN)/pytest tests/clients/test_clients_schemathesis.py $(ARGS)
 
 # The hot path as machine code, in place: a request costs less than half. About a minute.
 compile: $(VENV)/.headrace-compiled

@@ -1,5 +1,10 @@
-"""Virtual environments of other programs that a benchmark runs: each its own, made once from its list of pinned
-versions."""
+"""Virtual environments of other programs, which benchmarks and tests of clients run: each its own, made once from its
+list of pinned versions.
+
+    python environments.py FOLDER LIST...
+
+makes those of the lists in a folder, beside each other; what is not in a list is left out.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,8 @@ import shutil
 import subprocess
 import sys
 import venv
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from process import Failed
@@ -23,6 +29,10 @@ class Environment:
     """Made from ``requirements``, a file of ``NAME==VERSION`` lines, which names it too."""
 
     requirements: Path
+    under: Path = field(default_factory=lambda: cache_dir() / "bench")
+    """Where it is kept."""
+    complete: bool = False
+    """The list is all that is installed, whatever its packages say that they need besides."""
 
     @property
     def name(self) -> str:
@@ -38,30 +48,50 @@ class Environment:
 
     @property
     def folder(self) -> Path:
-        """Outside of the repository; another one for every change of the list or of Python."""
+        """Another one for every change of the list or of Python."""
         of = self.requirements.read_bytes() + sys.version.encode()
-        return cache_dir() / "bench" / f"{self.name}-{hashlib.sha256(of).hexdigest()[:12]}"
+        return self.under / f"{self.name}-{hashlib.sha256(of).hexdigest()[:12]}"
+
+    @property
+    def _made(self) -> Path:
+        return self.folder / "complete"
+
+    @property
+    def is_there(self) -> bool:
+        return self._made.exists()
 
     def prepare(self) -> None:
         """Make the environment unless it is there. Raises Failed where something of it cannot be installed."""
-        complete = self.folder / "complete"
-        if complete.exists():
+        if self.is_there:
             return
         print(f"installing {self.name} into {self.folder}", file=sys.stderr, flush=True)
         shutil.rmtree(self.folder, ignore_errors=True)  # what an interrupted run has left
         try:
             venv.create(self.folder, with_pip=True)
             pip = (self.program("python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-            done = subprocess.run(
-                [*pip, "-r", str(self.requirements)], capture_output=True, text=True, timeout=INSTALL_S, check=False
-            )
+            what = (*(("--no-deps",) if self.complete else ()), "-r", str(self.requirements))
+            done = subprocess.run([*pip, *what], capture_output=True, text=True, timeout=INSTALL_S, check=False)
         except (OSError, subprocess.SubprocessError) as error:
             raise Failed(f"its environment cannot be made: {error}") from None
         if done.returncode:
             last = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["pip said nothing"]
             raise Failed(f"cannot be installed: {last[-1][:300]}")
-        complete.touch()
+        self._made.touch()
 
     def program(self, command: str) -> str:
         """Path of a command of this environment."""
         return str(self.folder / "bin" / command)
+
+
+def main(folder: str, *lists: str) -> None:
+    """Prepare them all at once: each waits for the network most of its time."""
+    environments = [Environment(Path(one), Path(folder).resolve(), complete=True) for one in lists]
+    with ThreadPoolExecutor(len(environments)) as threads:
+        done = {environment: threads.submit(environment.prepare) for environment in environments}
+    failures = [f"{environment.name}: {failed}" for environment, one in done.items() if (failed := one.exception())]
+    if failures:
+        sys.exit("\n".join(failures))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,61 @@
+"""Schemathesis against the REST API of a running server: what its OpenAPI document promises holds for whatever is sent.
+
+``schemathesis.toml`` has what it is told, and each check that is not on everywhere with its reason.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from clients_programs import program_of, surroundings
+from clients_server import CHAT, sell, with_chat
+from system_server import Server
+
+EXAMPLES = int(os.environ.get("HEADRACE_FUZZ_EXAMPLES", "10"))
+"""Of each operation, beside the fixed ones of its coverage phase; ``make fuzz-api`` takes many more."""
+SEED = os.environ.get("HEADRACE_FUZZ_SEED", "1")
+LONGEST_S = 60 + 30 * EXAMPLES
+
+HERE = Path(__file__).parent
+
+AMPLE = 1_000_000
+"""Reference tokens/s."""
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(LONGEST_S + 60)]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """With an endpoint whose answers take no time, however long they are, and whose range is never reached."""
+    data = tmp_path / "data"
+    for name, units in (("llama", None), ("maverick", 50)):
+        sell(data, name, chunk=AMPLE, units_per_chunk=units, at_once=True)
+    with Server(data) as running:
+        yield with_chat(running, chunk=AMPLE)
+
+
+def finds_nothing(server: Server, folder: Path, document: str) -> None:
+    command = [program_of("schemathesis", "schemathesis"), "--config-file", str(HERE / "schemathesis.toml"), "run"]
+    options = ["--url", server.url, "--seed", SEED, "--max-examples", str(EXAMPLES), "--no-color"]
+    done = subprocess.run(
+        [*command, server.url + document, *options],
+        capture_output=True,
+        text=True,
+        timeout=LONGEST_S,
+        cwd=folder,
+        env=surroundings(folder, {"HEADRACE_API_KEY": server.key}),
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-4_000:]
+
+
+def test_the_control_plane_is_as_its_document_says(server: Server, tmp_path: Path) -> None:
+    finds_nothing(server, tmp_path, "/api/headrace/v1/openapi.json")
+
+
+def test_the_data_plane_is_as_its_document_says(server: Server, tmp_path: Path) -> None:
+    finds_nothing(server, tmp_path, f"/api/2.0/serving-endpoints/{CHAT}/openapi")
