@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 from openai import OpenAI
-from system_server import Server, until
+from system_server import HEADRACE, Server, clean_environment, until
 from system_simulated import register_simulated
 
 from headrace.profiles.profile import IterationTime, Profile
@@ -158,3 +159,17 @@ def test_autoscaling_off_stays_at_the_minimum_and_says_so(server: Server, profil
         until(lambda: server.endpoint("e")["chunks_ready"] == 2, within_s=30, what="two chunks are ready")
     assert server.endpoint("e")["config_version"] == 1
     assert pid in [replica["pid"] for replica in server.endpoint("e")["replicas"]]
+
+
+def test_a_decision_log_that_cannot_be_written_is_said_before_anything_is_started(tmp_path: Path) -> None:
+    log = tmp_path / "none" / "decisions.jsonl"
+    done = subprocess.run(
+        [HEADRACE, "serve", "--port", "0", "--data-dir", str(tmp_path / "data"), "--record-decisions", str(log)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env=clean_environment(),
+        check=False,
+    )
+    assert done.returncode == 1
+    assert f"cannot record decisions in {log}: No such file or directory" in done.stderr
