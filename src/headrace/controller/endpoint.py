@@ -42,7 +42,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     scaling: ScalingConfig = ScalingConfig()
     """What is None here is the server's default."""
     rate_limits: tuple[RateLimit, ...] = ()
-    """All of them hold at once."""
+    """Whom each holds for, and which replaces which: see ``policy.rate_limits``."""
     autoscaling: bool = True
     """Off: chunks stay at the minimum of the range."""
     model_units: bool = False
