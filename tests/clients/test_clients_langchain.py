@@ -20,10 +20,11 @@ def test_a_chat_is_answered_with_its_usage(langchain: Program) -> None:
     assert told["usage"]["output_tokens"] == 3
 
 
-def test_a_chat_is_streamed(langchain: Program) -> None:
+def test_a_chat_is_streamed_with_its_usage_at_the_end(langchain: Program) -> None:
     told = langchain("stream", endpoint=CHAT, prompt="hello", max_tokens=3)
     assert "".join(told["contents"]) == SIMULATED * 3
     assert len(told["contents"]) >= 3, "one event a token"
+    assert told["usage"]["output_tokens"] == 3
 
 
 def test_texts_are_embedded(langchain: Program) -> None:

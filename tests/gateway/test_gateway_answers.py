@@ -69,6 +69,21 @@ async def test_usage_that_the_client_did_not_ask_for_is_not_in_its_stream(traits
 
 
 @BOTH
+async def test_databricks_chats_carry_usage_that_nobody_asked_for_in_a_choice_that_says_nothing(traits: Traits) -> None:
+    """LangChain reads it without asking; and a loop that takes the first choice of every event must find one."""
+    path = "/serving-endpoints/chat/completions"
+    async with rig(traits) as r:
+        got = await r.post(path, chat_body(stream=True))
+        asked = await r.post(path, chat_body(stream=True, stream_options={"include_usage": True}))
+    *events, told, end = got.events
+    assert end == "[DONE]"
+    assert "".join(event["choices"][0]["delta"].get("content") or "" for event in (*events, told)) == "Hello world"
+    assert told["choices"] == [{"index": 0, "delta": {"content": ""}, "finish_reason": None}]
+    assert told["usage"]["completion_tokens"] == 2
+    assert asked.events[-2]["choices"] == []
+
+
+@BOTH
 async def test_a_streamed_completion_keeps_the_event_that_ends_it(traits: Traits) -> None:
     """Some engines put the usage on the last choice: that event must not go with it."""
     async with rig(traits) as r:

@@ -16,6 +16,7 @@ from headrace.gateway.engine_error import EngineError
 from headrace.gateway.meter import Meter
 from headrace.gateway.progress_stream import ProgressStream
 from headrace.gateway.relay import Answer, RawBody, RawStream
+from headrace.gateway.usage import UsageShown
 from headrace.wire.errors import WireError
 
 THOROUGH = settings(deadline=None, max_examples=int(max(100, 50 * FUZZ_S)))
@@ -98,18 +99,20 @@ def account(meter: Meter) -> dict[str, object]:
 Make = Callable[[Meter], Answer]
 
 
-@pytest.mark.parametrize("keep_usage", [False, True])
+@pytest.mark.parametrize("usage", UsageShown)
 @THOROUGH
 @given(data=streams, places=CUTS)
-def test_a_raw_stream_is_the_same_however_it_is_cut(data: bytes, places: list[int], keep_usage: bool) -> None:
-    agree(lambda meter: RawStream(meter, keep_usage=keep_usage), data, places)
+def test_a_raw_stream_is_the_same_however_it_is_cut(data: bytes, places: list[int], usage: UsageShown) -> None:
+    agree(lambda meter: RawStream(meter, usage), data, places)
 
 
-@pytest.mark.parametrize("keep_usage", [False, True])
+@pytest.mark.parametrize("usage", UsageShown)
 @THOROUGH
 @given(data=progress_streams, places=CUTS)
-def test_a_stream_with_progress_is_the_same_however_it_is_cut(data: bytes, places: list[int], keep_usage: bool) -> None:
-    agree(lambda meter: ProgressStream(meter, keep_usage=keep_usage), data, places)
+def test_a_stream_with_progress_is_the_same_however_it_is_cut(
+    data: bytes, places: list[int], usage: UsageShown
+) -> None:
+    agree(lambda meter: ProgressStream(meter, usage), data, places)
 
 
 @THOROUGH
@@ -122,15 +125,15 @@ def test_what_is_not_streamed_is_the_same_however_it_is_cut(data: bytes, places:
 @given(data=soup, places=CUTS)
 def test_bytes_that_are_no_events_go_through_as_they_came(data: bytes, places: list[int]) -> None:
     for pieces in ([data], cut(data, places)):
-        sent, end = passed_on(RawStream(Meter(), keep_usage=True), pieces)
+        sent, end = passed_on(RawStream(Meter(), UsageShown.AS_IT_COMES), pieces)
         assert data.startswith(sent) if end == "done" else sent == data
 
 
 @THOROUGH
 @given(data=streams, places=CUTS)
 def test_a_client_that_did_not_ask_for_the_usage_misses_nothing_else(data: bytes, places: list[int]) -> None:
-    kept, _ = passed_on(RawStream(Meter(), keep_usage=True), cut(data, places))
-    without, _ = passed_on(RawStream(Meter(), keep_usage=False), cut(data, places))
+    kept, _ = passed_on(RawStream(Meter(), UsageShown.AS_IT_COMES), cut(data, places))
+    without, _ = passed_on(RawStream(Meter(), UsageShown.NO), cut(data, places))
     ours = [one for one in kept.split(b"\n\n") if b'"choices":[],"usage":{"prompt' not in one]
     assert without == b"\n\n".join(ours)
 

@@ -24,19 +24,20 @@ from headrace.gateway.live import Live
 from headrace.gateway.outbox import Outbox
 from headrace.gateway.proxy import Proxy
 from headrace.gateway.request_ids import RequestIds
+from headrace.gateway.usage import UsageShown
 from headrace.wire.exchange import ClientGone, Exchange
 from headrace.wire.message import Header, field_lines
 
 
-def _openai(shape: Shape) -> Route:
-    return Route(shape, None, keep_usage=False, comments=True)
+def _openai(shape: Shape, usage: UsageShown = UsageShown.NO) -> Route:
+    return Route(shape, None, usage, comments=True)
 
 
 ROUTES = {
     "/v1/chat/completions": _openai(Shape.CHAT),
     "/v1/completions": _openai(Shape.COMPLETION),
     "/v1/embeddings": _openai(Shape.EMBEDDING),
-    "/serving-endpoints/chat/completions": _openai(Shape.CHAT),
+    "/serving-endpoints/chat/completions": _openai(Shape.CHAT, UsageShown.IN_A_CHOICE),  # LangChain reads it
     "/serving-endpoints/completions": _openai(Shape.COMPLETION),
     "/serving-endpoints/embeddings": _openai(Shape.EMBEDDING),
 }
@@ -77,7 +78,7 @@ class App:
             return None
         route = ROUTES.get(path)
         if route is None and (match := INVOCATIONS.fullmatch(path)):
-            route = Route(None, unquote(match[1]), keep_usage=True, comments=False)
+            route = Route(None, unquote(match[1]), UsageShown.AS_IT_COMES, comments=False)
         if route is not None:
             if not self._met(exchange, line, b"POST, OPTIONS"):
                 self._query(exchange, line, route)

@@ -12,6 +12,7 @@ import msgspec
 
 from headrace.gateway.meter import Meter
 from headrace.gateway.progress_stream import ProgressStream
+from headrace.gateway.usage import UsageShown
 from headrace.wire.client import ProtocolError
 
 _OBJECTS = {"chat.completion.chunk": "chat.completion"}
@@ -73,7 +74,7 @@ class AssembledStream:
     def __init__(self, meter: Meter) -> None:
         self.done = self.begun = False
         self.content_type: bytes | None = b"application/json"
-        self._stream = ProgressStream(meter, keep_usage=True)
+        self._stream = ProgressStream(meter, UsageShown.AS_IT_COMES)
         self._assembly = Assembly()
 
     def feed(self, data: bytes) -> bytes:

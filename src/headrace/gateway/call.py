@@ -16,6 +16,7 @@ from headrace.gateway.errors import ApiError
 from headrace.gateway.prompt import Limits, Prompt, limits, measure
 from headrace.gateway.request import check, parse, shape_of, streams, too_deep, wants_usage
 from headrace.gateway.snapshot import KeyView
+from headrace.gateway.usage import UsageShown
 from headrace.policy.endpoint import Band
 from headrace.wire.message import Request
 
@@ -32,8 +33,8 @@ class Route:
     """None: the body tells."""
     endpoint: str | None
     """None: the body's ``model``."""
-    keep_usage: bool
-    """A stream keeps the usage that the client did not ask for, as Databricks' invocations do."""
+    usage: UsageShown
+    """What a client gets of a stream's usage that did not ask for it."""
     comments: bool
     """Clients of this path take SSE comments."""
 
@@ -47,7 +48,6 @@ class Call:
         "comments",
         "endpoint",
         "explain",
-        "keep_usage",
         "key",
         "prefix",
         "prompt",
@@ -55,6 +55,7 @@ class Call:
         "retry",
         "shape",
         "streams",
+        "usage",
     )
 
     def __init__(
@@ -80,7 +81,7 @@ class Call:
         """Hash of the prompt's beginning."""
         self.streams = streams(body) and shape is not Shape.EMBEDDING
         """The answer goes to the client as events."""
-        self.keep_usage = route.keep_usage or wants_usage(body)
+        self.usage = UsageShown.AS_IT_COMES if wants_usage(body) else route.usage
         self.comments = route.comments
         self.retry = False
         """The client says that it asks again for what was refused before."""

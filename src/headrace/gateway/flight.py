@@ -291,9 +291,9 @@ class Flight:
         if not streamed:
             self._answer = RawBody(meter, generates=call.shape is not Shape.EMBEDDING)
         elif not traits.stream_upstream:
-            self._answer = RawStream(meter, keep_usage=call.keep_usage)
+            self._answer = RawStream(meter, call.usage)
         elif self._streams:
-            self._answer = ProgressStream(meter, keep_usage=call.keep_usage)
+            self._answer = ProgressStream(meter, call.usage)
         else:
             self._answer = AssembledStream(meter)
         body = upstream_body(call.raw, call.body, call.shape, limits, traits, call.endpoint.view.name)

@@ -14,7 +14,7 @@ import msgspec
 from headrace.gateway.engine_error import error_in_event
 from headrace.gateway.meter import Meter
 from headrace.gateway.relay import DONE, whole_events
-from headrace.gateway.usage import usage_of
+from headrace.gateway.usage import UsageShown, shown, usage_of
 from headrace.wire.client import ConnectionLost
 from headrace.wire.sse import EventSplitter
 
@@ -39,11 +39,11 @@ _progress_event: msgspec.json.Decoder[_ProgressEvent] = msgspec.json.Decoder(_Pr
 class ProgressStream:
     """See ``relay.Answer``."""
 
-    def __init__(self, meter: Meter, *, keep_usage: bool) -> None:
+    def __init__(self, meter: Meter, usage: UsageShown) -> None:
         self.done = self.begun = False
         self.content_type: bytes | None = None
         self._meter = meter
-        self._keep_usage = keep_usage
+        self._usage = usage
         self._splitter = EventSplitter()
 
     def feed(self, data: bytes) -> bytes:
@@ -71,8 +71,7 @@ class ProgressStream:
         found = usage_of(event)
         if found is not None and found.usage is not None:
             meter.take_usage(found.usage)
-            if not self._keep_usage and not found.choices:
-                return b""
+            event = shown(event, found, self._usage)
         elif not meter.exact:
             meter.output_tokens += 1
         return self._without_timings(event)

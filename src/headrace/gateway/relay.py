@@ -1,7 +1,7 @@
 """An engine's answer on its way to the client, byte for byte: the raw path.
 
 Events are counted by their borders and never taken apart, but for the one that carries the usage. Only whole events are
-passed on, so that this one can be dropped for a client that did not ask for it.
+passed on, so that this one can be dropped for a client that did not ask for it, or be given a form that it can read.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from typing import Protocol
 
 from headrace.gateway.meter import BYTES_PER_OUTPUT_TOKEN, HEAD_BYTES, TAIL_BYTES, Meter
-from headrace.gateway.usage import usage_of, usage_of_tail, usage_of_whole
+from headrace.gateway.usage import UsageShown, shown, usage_of, usage_of_tail, usage_of_whole
 from headrace.wire.client import ProtocolError
 from headrace.wire.sse import EventSplitter
 
@@ -56,13 +56,13 @@ def whole_events(splitter: EventSplitter, data: bytes) -> list[bytes]:
 class RawStream:
     """Events of a well-behaved engine."""
 
-    __slots__ = ("_keep_usage", "_meter", "_splitter", "begun", "content_type", "done")
+    __slots__ = ("_meter", "_splitter", "_usage", "begun", "content_type", "done")
 
-    def __init__(self, meter: Meter, *, keep_usage: bool) -> None:
+    def __init__(self, meter: Meter, usage: UsageShown) -> None:
         self.done = self.begun = False
         self.content_type: bytes | None = None
         self._meter = meter
-        self._keep_usage = keep_usage
+        self._usage = usage
         self._splitter: EventSplitter | None = None
         """There is one while an event is not complete."""
 
@@ -88,7 +88,7 @@ class RawStream:
             return b""
         self._meter.count_events(len(events))
         self.done = DONE.search(events[-1]) is not None
-        kept = [event for event in events if not self._takes(event)]
+        kept = [self._shown(event) for event in events]
         return kept[0] if len(kept) == 1 else b"".join(kept)
 
     def end(self) -> bytes:
@@ -96,13 +96,13 @@ class RawStream:
         splitter, self._splitter = self._splitter, None
         return splitter.rest if splitter is not None else b""
 
-    def _takes(self, event: bytes) -> bool:
-        """Read the usage; whether the event is for us alone."""
+    def _shown(self, event: bytes) -> bytes:
+        """Read the usage; what the client gets of the event."""
         found = usage_of(event)
         if found is None or found.usage is None:
-            return False
+            return event
         self._meter.take_usage(found.usage)
-        return not self._keep_usage and not found.choices
+        return shown(event, found, self._usage)
 
 
 class RawBody:

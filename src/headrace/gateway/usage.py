@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import re
 
@@ -9,6 +10,20 @@ import msgspec
 
 USAGE = re.compile(rb'"usage"\s*:\s*(?=\{)')
 """A usage object as a member. The same words inside of a text cannot look so: there every quote is escaped."""
+
+
+NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
+EMPTY_CHOICE = b'"choices":[{"index":0,"delta":{"content":""},"finish_reason":null}]'
+
+
+class UsageShown(enum.Enum):
+    """What a client gets of the event that ends a stream with its usage, and has no choices."""
+
+    NO = enum.auto()
+    AS_IT_COMES = enum.auto()
+    IN_A_CHOICE = enum.auto()
+    """With a choice that says nothing: for clients that did not ask for the event. Those that read the usage of what
+    comes find it, and those that take the first choice of every event find one."""
 
 
 class Details(msgspec.Struct):
@@ -45,6 +60,13 @@ def usage_of(event: bytes) -> UsageEvent | None:
     except msgspec.DecodeError:
         return None
     return found if found.usage is not None else None
+
+
+def shown(event: bytes, found: UsageEvent, how: UsageShown) -> bytes:
+    """What a client gets of an event with usage; nothing where it is for us alone."""
+    if found.choices or how is UsageShown.AS_IT_COMES:
+        return event
+    return NO_CHOICES.sub(EMPTY_CHOICE, event, count=1) if how is UsageShown.IN_A_CHOICE else b""
 
 
 def usage_of_whole(body: bytes) -> Usage | None:
