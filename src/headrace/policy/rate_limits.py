@@ -146,8 +146,10 @@ class Exceeded:
 
 
 class RateLimits:
-    """All limits of one endpoint. ``now`` is in seconds on one monotonic clock. Keeps up to 61 numbers for each caller and
-    measure that holds one, from its first call until the limits change."""
+    """All limits of one endpoint. ``now`` is in seconds on one monotonic clock.
+
+    Keeps at most 61 numbers for each caller and measure, from its first call until the limits change.
+    """
 
     def __init__(self, limits: Iterable[RateLimit]) -> None:
         self._limits = tuple(limits)
