@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from made_run import changed, failing, run, spec, unstreamed
 
-from headrace.bench.client.records import Outcome, Records
+from headrace.bench.client.records import Outcome, Records, follow_up
 from headrace.bench.results.findings import Finding, findings
 from headrace.bench.workload.spec import LoadSpec
 
@@ -141,6 +141,14 @@ def test_a_beginning_that_all_prompts_share_is_told_from_prompts_that_were_seen_
     assert "27.0% of input tokens came from a prefix cache, the first 26 to 28 of each prompt" in shared.words
     assert "seed" not in shared.words
     assert only(changed(SOUND, cached_tokens=99)).name == "cache_hits", "the whole prompt was there"
+
+
+def test_what_later_turns_of_sessions_repeat_may_be_cached() -> None:
+    numbers = np.where(np.arange(COUNT) < 50, np.arange(COUNT), follow_up(0, 1) + np.arange(COUNT))
+    cached = changed(
+        SOUND, number=numbers, cached_tokens=np.where(np.arange(COUNT) < 50, 0, 20 + np.arange(COUNT) % 60)
+    )
+    assert findings(cached, SPEC) == ()
 
 
 def test_connections_that_are_not_kept_and_retries_are_found() -> None:

@@ -74,6 +74,8 @@ def print_answer(answer: Answer, findings: Sequence[Finding], slo: Slo, target: 
         say(f"found: {words}")
     for finding in findings:
         say(f"found: {finding.words}")
+    if not answer.curve:
+        return
     print_table(
         ["phase", ">load", ">good", ">95% from", ">to", ">requests", ">design effect", ">backlog", "verdict"],
         [_probe(point) for point in answer.curve],
@@ -82,12 +84,11 @@ def print_answer(answer: Answer, findings: Sequence[Finding], slo: Slo, target: 
     for point in answer.curve:
         if point.invalid:
             say(f"INVALID, {point.phase} at {_load(point)}: {'; '.join(point.invalid)}")
-    if answer.curve:
-        say(
-            "design effect: requests in a batch share their fate, so many of them count for one. Intervals and "
-            f"verdicts have it; assumed: {USUAL_EFFECT:g}, until bad requests show it",
-            "dim",
-        )
+    say(
+        "design effect: requests in a batch share their fate, so many of them count for one. Intervals and "
+        f"verdicts have it; assumed: {USUAL_EFFECT:g}, until bad requests show it",
+        "dim",
+    )
 
 
 def _rates(answer: Answer, rate: float) -> list[list[str]]:

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.bench.client.records import Outcome, Records
+from headrace.bench.client.records import FIRST_FOLLOW_UP, Outcome, Records
 from headrace.bench.results import timings
 from headrace.bench.results.timings import Chosen
 from headrace.bench.workload.spec import LoadSpec
@@ -226,7 +226,9 @@ def _lengths(records: Records, spec: LoadSpec) -> Iterator[Finding]:
         ),
     )
     if not spec.content.reuse:
-        yield from _cache(records)
+        # What a later turn of a session repeats is meant to be found.
+        first = requests[requests["number"] < FIRST_FOLLOW_UP]
+        yield from _cache(replace(records, requests=first))
 
 
 def _cache(records: Records) -> Iterator[Finding]:
