@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from decisions_toy import Toy, log_in
 
+from headrace import __version__
 from headrace.cli.main import main
 from headrace.decisions.reader import DecisionLogError, read
 from headrace.planner.replay import Replay, replay
@@ -94,6 +95,18 @@ def test_another_input_is_a_difference_even_where_the_words_are_the_same(
 ) -> None:
     live(tmp_path)
     change(tmp_path, which, **to)
+    assert again(tmp_path).difference is not None
+
+
+@pytest.mark.parametrize(("version", "differs"), [(__version__, True), ("0.0.1", False)])
+def test_of_another_version_number_and_words_must_agree_but_not_every_input(
+    tmp_path: Path, version: str, differs: bool
+) -> None:
+    live(tmp_path)
+    change(tmp_path, lambda line: line["record"] == "began", version=version)
+    change(tmp_path, lambda line: line["record"] == "decision", digest="00000000")
+    assert (again(tmp_path).difference is not None) is differs
+    change(tmp_path, scaled, reason="as I like it")
     assert again(tmp_path).difference is not None
 
 
