@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from database_url import database_url
 from headrace.controller.asked import AskedConfig, AskedEntity, AskedRoute
 from headrace.controller.clock import Clock
 from headrace.controller.config import ControllerConfig
@@ -173,7 +174,7 @@ class World:
         self.data.create()
         self.clock = TurnedClock(ms)
         self.fleet = ToyFleet(self.clock, places)
-        self.config = ControllerConfig(data_dir=str(folder), price_micro=3_600_000)
+        self.config = ControllerConfig(data_dir=str(folder), price_micro=3_600_000, database_url=database_url(folder))
         self.controller = self._controller()
         # No gateway serves from before, so there is none to wait for.
         self.clock.ms += int(RECONNECT_GRACE_S * 1000)

@@ -9,6 +9,7 @@ import pytest
 from controller_world import World
 from sqlalchemy import text
 
+from database_url import database_url
 from headrace.controller.endpoint import Options
 from headrace.controller.keys import Keys, digest
 from headrace.controller.migrations import upgrade
@@ -58,7 +59,7 @@ async def test_the_terms_of_every_config_are_kept_for_good(world: World) -> None
 def test_counters_grow_over_restarts(tmp_path: Path) -> None:
     counted = []
     for _ in range(3):
-        database = Database(f"sqlite:///{tmp_path / 'headrace.db'}")
+        database = Database(database_url(tmp_path))
         upgrade(database)
         store = Store(database)
         counted += [store.count("snapshot"), store.count("snapshot")]
@@ -67,7 +68,7 @@ def test_counters_grow_over_restarts(tmp_path: Path) -> None:
 
 
 def keys_in(folder: Path) -> tuple[Keys, Database]:
-    database = Database(f"sqlite:///{folder / 'headrace.db'}")
+    database = Database(database_url(folder))
     upgrade(database)
     return Keys(database), database
 

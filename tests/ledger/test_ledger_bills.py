@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from database_url import database_url
 from headrace.ledger.bills import bill, decimal
 from headrace.ledger.capacity import CapacityTimeline
 from headrace.ledger.database import Database
@@ -34,7 +35,7 @@ def point(at_ms: int, ready: int = 1, **changes: object) -> CapacityPoint:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'ledger.db'}")
+    database = Database(database_url(tmp_path))
     LedgerBase.metadata.create_all(database.engine)
     yield database
     database.close()
@@ -125,7 +126,7 @@ def test_amounts_are_shown_with_all_their_places(micro: int, text: str) -> None:
 def test_a_bill_split_anywhere_is_the_same_chunk_time(
     tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, int]], split: int
 ) -> None:
-    database = Database(f"sqlite:///{tmp_path_factory.mktemp('split') / 'ledger.db'}")
+    database = Database(database_url(tmp_path_factory.mktemp("split")))
     LedgerBase.metadata.create_all(database.engine)
     timeline = CapacityTimeline(database)
     for at, ready in sorted(changes):

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
+from database_url import database_url
 from headrace.journal.records import Progress, Record, Rejected, Reserved, Settled
 from headrace.journal.writer import Writer
 from headrace.ledger.database import Database
@@ -86,7 +87,7 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "journal"
         self.folder.mkdir()
-        self.database = Database("sqlite://" + f"/{folder / 'ledger.db'}")
+        self.database = Database(database_url(folder))
         LedgerBase.metadata.create_all(self.database.engine)
         self.weights = {"n1": RAW_TOKENS}
         """By served entity."""

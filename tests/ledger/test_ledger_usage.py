@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from database_url import database_url
 from headrace.ledger.database import Database
 from headrace.ledger.schema import LedgerBase, Usage
 from headrace.ledger.usage import HOUR_MS, Group, Window, grouped, in_flight, requests, totals
@@ -43,7 +44,7 @@ def row(
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'ledger.db'}")
+    database = Database(database_url(tmp_path))
     LedgerBase.metadata.create_all(database.engine)
     with database.write() as session:
         session.add_all(
