@@ -41,7 +41,7 @@ clients: $(VENV)/.headrace-test
 
 # The REST API against its own document with many more examples than a test takes, for about half an hour.
 fuzz-api: clients fresh
-	HEADRACE_FUZZ_EXAMPLES=$(or $(EXAMPLES),300) $(BIN)/pytest tests/clients/test_clients_schemathesis.py $(ARGS)
+	HEADRACE_FUZZ_S=$(or $(HEADRACE_FUZZ_S),60) $(BIN)/pytest tests/clients/test_clients_schemathesis.py $(ARGS)
 
 # The hot path as machine code, in place: a request costs less than half. About a minute.
 compile: $(VENV)/.headrace-compiled

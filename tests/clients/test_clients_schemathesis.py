@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +13,10 @@ import pytest
 from clients_programs import program_of, surroundings
 from clients_server import CHAT, sell, with_chat
 from system_server import Server
+from wire_mutations import FUZZ_S, FUZZ_SEED
 
-EXAMPLES = int(os.environ.get("HEADRACE_FUZZ_EXAMPLES", "10"))
+EXAMPLES = int(max(10, 5 * FUZZ_S))
 """Of each operation, beside the fixed ones of its coverage phase; ``make fuzz-api`` takes many more."""
-SEED = os.environ.get("HEADRACE_FUZZ_SEED", "1")
 LONGEST_S = 60 + 30 * EXAMPLES
 
 HERE = Path(__file__).parent
@@ -40,7 +39,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 def finds_nothing(server: Server, folder: Path, document: str) -> None:
     command = [program_of("schemathesis", "schemathesis"), "--config-file", str(HERE / "schemathesis.toml"), "run"]
-    options = ["--url", server.url, "--seed", SEED, "--max-examples", str(EXAMPLES), "--no-color"]
+    options = ["--url", server.url, "--seed", str(FUZZ_SEED), "--max-examples", str(EXAMPLES), "--no-color"]
     done = subprocess.run(
         [*command, server.url + document, *options],
         capture_output=True,
