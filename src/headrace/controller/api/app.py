@@ -25,6 +25,7 @@ from headrace.controller.api import (
     page,
     permissions,
     service_principals,
+    structs,
     wellknown,
 )
 from headrace.controller.controller import Controller
@@ -40,7 +41,7 @@ class RestApi(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         document = super().openapi()
-        document["components"]["schemas"].update(body.SCHEMAS)
+        document["components"]["schemas"].update(body.SCHEMAS | structs.schemas())
         for operations in document["paths"].values():
             for operation in operations.values():
                 for status, told in operation["responses"].items():

@@ -5,14 +5,18 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
 from headrace.controller.api.auth import Admin, ControllerOf
+from headrace.controller.api.structs import answers, told
 from headrace.controller.controller import Controller
+from headrace.controller.events import Event
 from headrace.controller.refusal import Refusal
-from headrace.controller.series import KEPT_SECONDS
-from headrace.controller.view import endpoint_info
-from headrace.controller.view_status import status_info
+from headrace.controller.series import KEPT_SECONDS, Point
+from headrace.controller.view import EndpointInfo, endpoint_info
+from headrace.controller.view_status import StatusInfo, status_info
+from headrace.engines.base import ModelSettings
+from headrace.profiles.profile import Profile
 
 BASE = "/api/headrace/v1"
 MOST_EVENTS = 1000
@@ -20,22 +24,55 @@ MOST_EVENTS = 1000
 router = APIRouter(prefix=BASE, tags=["headrace"])
 
 
-@router.get("/status")
-async def status(key: Admin, controller: ControllerOf) -> dict[str, Any]:
+class EndpointsInfo(msgspec.Struct, frozen=True):
+    endpoints: tuple[EndpointInfo, ...]
+
+
+class EventsInfo(msgspec.Struct, frozen=True):
+    events: tuple[Event, ...]
+
+
+class SeriesInfo(msgspec.Struct, frozen=True, kw_only=True):
+    endpoint: str
+    entity: str | None
+    interval_s: int
+    points: tuple[Point, ...]
+
+
+class ModelInfo(ModelSettings, frozen=True, kw_only=True):
+    """The settings of a model, and what is known of it here."""
+
+    profile_status: str | None = None
+    """None where it was never measured, as is the next."""
+    profile_id: str | None = None
+    chunk: int | None = None
+    """Reference tokens/s."""
+    problem: str | None = None
+    """Why it cannot be sold."""
+    profile_doubts: tuple[str, ...] = ()
+    """Why its profile may not hold here."""
+
+
+class ModelsInfo(msgspec.Struct, frozen=True):
+    models: tuple[ModelInfo, ...]
+
+
+@router.get("/status", responses=answers(StatusInfo))
+async def status(key: Admin, controller: ControllerOf) -> Response:
     """What runs, and what is wrong."""
-    return _builtins(status_info(controller))
+    return told(status_info(controller))
 
 
-@router.get("/endpoints")
-async def endpoints(key: Admin, controller: ControllerOf) -> dict[str, Any]:
+@router.get("/endpoints", responses=answers(EndpointsInfo))
+async def endpoints(key: Admin, controller: ControllerOf) -> Response:
     """All endpoints with their ranges, replicas and rates."""
-    return {"endpoints": [_builtins(endpoint_info(controller, one)) for one in controller.store.endpoints()]}
+    return told(EndpointsInfo(tuple(endpoint_info(controller, one) for one in controller.store.endpoints())))
 
 
-@router.get("/endpoints/{name}")
-async def endpoint(name: str, key: Admin, controller: ControllerOf) -> dict[str, Any]:
+@router.get("/endpoints/{name}", responses=answers(EndpointInfo))
+async def endpoint(name: str, key: Admin, controller: ControllerOf) -> Response:
     """One endpoint with its range, replicas and rates."""
-    return _builtins(endpoint_info(controller, controller.endpoints.get(name)))
+    return told(endpoint_info(controller, controller.endpoints.get(name)))
 
 
 @router.delete("/endpoints/{name}/measuring")
@@ -46,7 +83,7 @@ async def stop_measuring(name: str, key: Admin, controller: ControllerOf) -> dic
     return {"stopped": measured}
 
 
-@router.get("/events")
+@router.get("/events", responses=answers(EventsInfo))
 async def events(
     key: Admin,
     controller: ControllerOf,
@@ -55,20 +92,20 @@ async def events(
     limit: Annotated[int, Query(ge=1, le=MOST_EVENTS)] = 100,
     after: Annotated[int | None, Query(description="Those that follow this id; else the newest.")] = None,
     before: Annotated[int | None, Query(description="Those that precede this id: the page before.")] = None,
-) -> dict[str, Any]:
+) -> Response:
     """What the controller did and why, oldest first. A scaling event's ``data.inputs`` recompute its decision."""
     found = controller.events.list(endpoint=endpoint, kinds=kind or (), limit=limit, after=after, before=before)
-    return {"events": [_builtins(event) for event in found]}
+    return told(EventsInfo(tuple(found)))
 
 
-@router.get("/series")
+@router.get("/series", responses=answers(SeriesInfo))
 async def series(
     key: Admin,
     controller: ControllerOf,
     endpoint: str,
     entity: Annotated[str | None, Query(description="Only this served entity, by its name.")] = None,
     seconds: Annotated[int, Query(ge=1, le=KEPT_SECONDS)] = 300,
-) -> dict[str, Any]:
+) -> Response:
     """One point a second: chunks, tokens/s and queue of an endpoint, or of one of its served entities."""
     found = controller.endpoints.get(endpoint)
     of = found.id
@@ -81,33 +118,28 @@ async def series(
                 param="entity",
             )
         of = names[entity]
-    points = [_builtins(point) for point in controller.series.points(of, seconds)]
-    return {"endpoint": found.name, "entity": entity, "interval_s": 1, "points": points}
+    points = tuple(controller.series.points(of, seconds))
+    return told(SeriesInfo(endpoint=found.name, entity=entity, interval_s=1, points=points))
 
 
-@router.get("/models")
-async def models(key: Admin, controller: ControllerOf) -> dict[str, Any]:
+@router.get("/models", responses=answers(ModelsInfo))
+async def models(key: Admin, controller: ControllerOf) -> Response:
     """All registered models, with what is known of each here."""
-    return {"models": [_model(controller, model.name) for model in controller.offers.models()]}
+    return told(ModelsInfo(tuple(_model(controller, model) for model in controller.offers.models())))
 
 
-@router.get("/models/{name}/profile")
-async def profile(name: str, key: Admin, controller: ControllerOf) -> dict[str, Any]:
+@router.get("/models/{name}/profile", responses=answers(Profile))
+async def profile(name: str, key: Admin, controller: ControllerOf) -> Response:
     """The profile by which a config made now would be sold."""
-    return _builtins(controller.offers.profile(controller.offers.model(name, param="name")))
+    return told(controller.offers.profile(controller.offers.model(name, param="name")))
 
 
-def _model(controller: Controller, name: str) -> dict[str, Any]:
-    model = controller.offers.model(name)
-    told = _builtins(model) | {"profile_status": None, "chunk": None, "profile_id": None, "problem": None}
-    told |= {"profile_doubts": controller.offers.doubts(model)}
+def _model(controller: Controller, model: ModelSettings) -> ModelInfo:
+    known: dict[str, Any] = {"profile_doubts": tuple(controller.offers.doubts(model))}
     try:
         profile = controller.offers.profile(model)
     except Refusal as refusal:
-        return told | {"problem": refusal.message}
-    return told | {"profile_status": profile.status, "chunk": profile.chunk, "profile_id": profile.id}
-
-
-def _builtins(value: Any) -> dict[str, Any]:
-    told: dict[str, Any] = msgspec.to_builtins(value)
-    return told
+        known["problem"] = refusal.message
+    else:
+        known |= {"profile_status": profile.status, "profile_id": profile.id, "chunk": profile.chunk}
+    return ModelInfo(**msgspec.structs.asdict(model), **known)
