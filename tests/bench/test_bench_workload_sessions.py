@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from headrace.bench.errors import BenchError
-from headrace.bench.workload.sessions import MOST_TURNS, SessionWorkload
+from headrace.bench.workload.sessions import SessionWorkload
 from headrace.bench.workload.source import open_workload
-from headrace.bench.workload.spec import Amount, Content, Dataset, LoadSpec, Poisson, Sessions, Synthetic
+from headrace.bench.workload.spec import MOST_TURNS, Amount, Content, Dataset, LoadSpec, Poisson, Sessions, Synthetic
 
 SYSTEM = {"role": "system", "content": "be short"}
 

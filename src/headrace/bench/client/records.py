@@ -15,14 +15,15 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.bench.workload.spec import MOST_TURNS
+
 FIRST_FOLLOW_UP = 1 << 31
 """Numbers from here on are those of the later turns of sessions, which are on no schedule."""
-_MOST_TURNS = 64
 
 
 def follow_up(session: int, turn: int) -> int:
     """The number of this turn of a session, from 1 on."""
-    return FIRST_FOLLOW_UP + session * _MOST_TURNS + turn
+    return FIRST_FOLLOW_UP + session * MOST_TURNS + turn
 
 
 class Outcome(IntEnum):

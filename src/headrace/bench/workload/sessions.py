@@ -19,11 +19,8 @@ from headrace.bench.workload.draws import BLOCK, Stream, generator
 from headrace.bench.workload.envelope import Envelope, Request, asked_output
 from headrace.bench.workload.given import json_body
 from headrace.bench.workload.lengths import Order
-from headrace.bench.workload.spec import Dataset, LoadSpec
+from headrace.bench.workload.spec import MOST_TURNS, Dataset, LoadSpec
 from headrace.bench.workload.stock import fresh, word_stock
-
-MOST_TURNS = 64
-"""Of a session; what a chat has more is not said."""
 
 Messages = list[dict[str, Any]]
 

@@ -154,6 +154,10 @@ OpenLoop = Constant | Poisson | Gamma | Replay | Stages
 Arrivals = ClosedLoop | OpenLoop
 
 
+MOST_TURNS = 64
+"""Of a session; what a chat has more is not said."""
+
+
 class Sessions(msgspec.Struct, frozen=True, kw_only=True):
     """Each chat of the dataset is a session: its turns are sent one after the other, each some time after the answer to
     the one before, with the answers that the model gave. Arrivals and amounts are of sessions."""
