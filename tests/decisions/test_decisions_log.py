@@ -49,13 +49,13 @@ def test_the_file_is_for_its_owner_alone(tmp_path: Path) -> None:
 
 
 def test_it_is_rotated_and_each_file_begins_with_what_was_known(tmp_path: Path) -> None:
-    toy = Toy(log_in(tmp_path, rotate_bytes=2000))
-    for _ in range(100):
+    toy = Toy(log_in(tmp_path, rotate_bytes=20_000))
+    for _ in range(500):
         toy.report()
         toy.decide()
     files = sorted(tmp_path.iterdir())
     assert len(files) == KEPT_FILES
-    assert all(file.stat().st_size < 4000 for file in files)
+    assert all(file.stat().st_size < 60_000 for file in files)
     found = records(tmp_path)
     assert isinstance(found[0], Began) and found[0].why == "rotation"
     introduced = [record for record in found if isinstance(record, Watched)]
