@@ -10,7 +10,7 @@ const SHOWN_S = 300;
 const MEAN_S = 15;
 const EVENTS_SHOWN = 30;
 const DECISIONS_SHOWN = 20;
-const DECIDED = ["scaled", "place_taken", "options_changed"]; // kinds of events that say how many chunks, and why
+const DECIDED = ["scaled", "chunks_pending", "place_taken", "options_changed"]; // how many chunks, and why
 const WORK = [
   { kind: "capacity", field: "capacity_tokens_s", words: "capacity", steps: true },
   { kind: "offered", field: "offered_reference_tokens_s", words: "offered" },
