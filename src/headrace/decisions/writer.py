@@ -121,16 +121,12 @@ class DecisionLog:
     def _begin(self) -> None:
         """A new segment, in a new file where this one is full."""
         try:
-            if self._fd is not None:
-                self._rotate()
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            self._size = os.fstat(self._fd).st_size
+            if self._fd is None:
+                self._open()
             if self._size >= self._rotate_bytes:
                 self._rotate()
-                self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-                self._size = 0
-            if self._size and os.pread(self._fd, 1, self._size - 1) != b"\n":
-                self._size += os.write(self._fd, b"\n")  # the line before was cut off with its process
+                self._open()
+            self._end_line()
         except OSError as error:
             self._fail(error)
             return
@@ -139,6 +135,16 @@ class DecisionLog:
         self._write(Began(format=FORMAT, version=__version__, at_ms=now_ms, now=now, why=self._why))
         if self._fd is not None:
             self._why, self.failure = "rotation", None
+
+    def _open(self) -> None:
+        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._size = os.fstat(self._fd).st_size
+
+    def _end_line(self) -> None:
+        """What was cut off with the process before this one is a line of its own."""
+        assert self._fd is not None
+        if self._size and os.pread(self._fd, 1, self._size - 1) != b"\n":
+            self._size += os.write(self._fd, b"\n")
 
     def _rotate(self) -> None:
         self.close()
