@@ -392,3 +392,12 @@ async def test_no_file_outside_the_page_is_served(http: Http) -> None:
     for path in ("/static/..%2f__init__.py", "/static/.hidden.js", "/static/nothing.js"):
         with pytest.raises(urllib.error.HTTPError, match="404"):
             await asyncio.to_thread(urllib.request.urlopen, http.url + path, None, 10)
+
+
+@pytest.mark.parametrize(
+    "path", ["usage?to_ms=", "usage?from_ms=", "bill?to_ms=", "bill?from_ms=", "events?after=", "events?before="]
+)
+@pytest.mark.parametrize("number", [-1, 10**30])
+async def test_times_and_ids_that_no_record_can_have_are_refused(http: Http, path: str, number: int) -> None:
+    status, body = await http.get(f"/api/headrace/v1/{path}{number}")
+    assert (status, body["error_code"]) == (400, "INVALID_PARAMETER_VALUE")

@@ -6,8 +6,10 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Query, Response
+from pydantic import Field
 
 from headrace.controller.api.auth import Admin, ControllerOf
+from headrace.controller.api.body import EXACT
 from headrace.controller.api.structs import answers, told
 from headrace.controller.controller import Controller
 from headrace.controller.events import Event
@@ -20,6 +22,7 @@ from headrace.profiles.profile import Profile
 
 BASE = "/api/headrace/v1"
 MOST_EVENTS = 1000
+EventId = Annotated[int, Field(ge=0, le=EXACT)]
 
 router = APIRouter(prefix=BASE, tags=["headrace"])
 
@@ -87,14 +90,16 @@ async def stop_measuring(name: str, key: Admin, controller: ControllerOf) -> dic
 async def events(
     key: Admin,
     controller: ControllerOf,
+    kind: Annotated[
+        list[str], Query(default_factory=list, description="Only this kind, such as scaled; may be given again.")
+    ],
     endpoint: str | None = None,
-    kind: Annotated[list[str] | None, Query(description="Only this kind, such as scaled; may be given again.")] = None,
     limit: Annotated[int, Query(ge=1, le=MOST_EVENTS)] = 100,
-    after: Annotated[int | None, Query(description="Those that follow this id; else the newest.")] = None,
-    before: Annotated[int | None, Query(description="Those that precede this id: the page before.")] = None,
+    after: Annotated[EventId | None, Query(description="Those that follow this id; else the newest.")] = None,
+    before: Annotated[EventId | None, Query(description="Those that precede this id: the page before.")] = None,
 ) -> Response:
     """What the controller did and why, oldest first. A scaling event's ``data.inputs`` recompute its decision."""
-    found = controller.events.list(endpoint=endpoint, kinds=kind or (), limit=limit, after=after, before=before)
+    found = controller.events.list(endpoint=endpoint, kinds=kind, limit=limit, after=after, before=before)
     return told(EventsInfo(tuple(found)))
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from headrace.controller.api.auth import Admin, ControllerOf
 from headrace.controller.controller import Controller
@@ -24,8 +24,12 @@ MOST_REQUESTS = 10_000
 
 router = APIRouter(prefix="/api/headrace/v1", tags=["headrace"])
 
-FromMs = Annotated[int | None, Query(description="Unix milliseconds, included.")]
-ToMs = Annotated[int | None, Query(description="Unix milliseconds, not included.")]
+LAST_MS = 253_402_300_799_999
+"""Of the year 9999, the last that calendars here know."""
+
+Ms = Annotated[int, Field(ge=0, le=LAST_MS)]
+FromMs = Annotated[Ms | None, Query(description="Unix milliseconds, included.")]
+ToMs = Annotated[Ms | None, Query(description="Unix milliseconds, not included.")]
 
 
 Groups = Literal["request", "key", "endpoint", "entity", "hour"]
