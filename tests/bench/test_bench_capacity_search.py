@@ -72,7 +72,7 @@ def test_a_search_is_taken_up_where_it_was_left() -> None:
 def test_results_of_another_search_are_refused() -> None:
     other = search_of(target=0.99)
     run(other, logistic(10.0, target=0.99))
-    with pytest.raises(ValueError, match="another SLO, seed, budget or bounds"):
+    with pytest.raises(ValueError, match="another SLO, seed, width or highest rate"):
         search_of().retell(other.told)
 
 
@@ -81,18 +81,30 @@ def test_an_slo_that_one_stream_misses_is_impossible() -> None:
     assert (answer.verdict, answer.limit, answer.capacity) == ("FAIL", "latency", None)
 
 
-def test_a_server_that_answers_nothing_ends_the_search() -> None:
-    search = search_of()
+def test_a_server_that_answers_nothing_ends_the_search_when_half_of_its_time_is_gone() -> None:
+    budget_s = 1000.0
+    search = search_of(budget_s=budget_s)
     probe = search.next()
     assert isinstance(probe, Probe)
     nothing = np.empty(0)
     silent = replace(
-        logistic(10.0)(probe, 8), good=(nothing.astype(bool),), scheduled_s=nothing, end_s=nothing, elapsed_s=400.0
+        logistic(10.0)(probe, 8),
+        good=(nothing.astype(bool),),
+        scheduled_s=nothing,
+        end_s=nothing,
+        elapsed_s=0.49 * budget_s,
+        finished=False,
     )
+    assert not search.enough(probe, silent), "the first answer may be a slow one"
+    silent = replace(silent, elapsed_s=0.5 * budget_s)
     assert search.enough(probe, silent)
     search.tell(probe, silent)
     answer = search.next()
-    assert isinstance(answer, Answer) and (answer.verdict, answer.limit) == ("FAIL", "latency")
+    assert isinstance(answer, Answer) and (answer.verdict, answer.limit) == ("UNRESOLVED", "budget")
+    assert answer.reason.startswith("the budget ended before one answer was complete")
+    search.extend(4 * budget_s)
+    again = search.next()
+    assert isinstance(again, Probe) and again.phase == "floor" and again.seed != probe.seed
 
 
 def test_a_probe_ends_early_when_it_is_decided_and_not_before_its_least() -> None:
