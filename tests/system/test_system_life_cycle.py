@@ -170,6 +170,9 @@ def test_an_update_to_what_cannot_run_says_why_and_what_served_serves_on(
     assert "CUDA out of memory" in log
     assert "CUDA out of memory" in event["data"]["tail"]
     assert event["message"].endswith("config version 1 stays")
+    (served,) = running.get("/api/2.0/serving-endpoints/e")["config"]["served_entities"]
+    assert served["state"]["deployment"] == "DEPLOYMENT_READY"
+    assert "CUDA out of memory" in served["state"]["deployment_state_message"]
     failed = [one for one in running.events("e") if one["kind"] == "replica_failed"]
     waits = [one["data"]["next_start_ms"] - one["at_ms"] for one in failed]
     assert waits[:3] == [1000, 2000, 4000], "each failure in a row doubles the wait"

@@ -13,7 +13,7 @@ from headrace.controller.controller import Controller
 from headrace.controller.endpoint import Config, Endpoint, Entity, Options, RateLimit
 from headrace.controller.keys import Key
 from headrace.controller.units import units, units_per_chunk
-from headrace.controller.words import counted
+from headrace.controller.words import counted, with_log
 from headrace.ledger.bills import MICRO
 
 
@@ -33,7 +33,11 @@ def detailed(controller: Controller, key: Key, endpoint: Endpoint) -> replies.Se
     backoffs = {entity.id: controller.reconciler.watches.of(entity.id).backoff for entity in entities}
     now = Now(
         ready={entity.id: controller.chunks(endpoint, entity).ready for entity in entities},
-        messages={entity_id: backoff.message for entity_id, backoff in backoffs.items() if backoff.failures},
+        messages={
+            entity_id: with_log(backoff.message, backoff.tail)
+            for entity_id, backoff in backoffs.items()
+            if backoff.failures
+        },
     )
     service_principal = controller.access.service_principals.get(endpoint.creator)
     level = controller.access.level(key, endpoint)
@@ -137,11 +141,13 @@ def _configs(endpoint: Endpoint, now: Now) -> dict[str, Any]:
     told: dict[str, Any] = {}
     if endpoint.active is not None:
         updating = endpoint.update == "IN_PROGRESS" and endpoint.pending is None
+        # An update that has failed left no config of its own in which to say why.
+        failed_update = f"the last update failed: {endpoint.update_message}" if endpoint.update_message else ""
         missing: replies.Deployment = "DEPLOYMENT_CREATING" if updating else "DEPLOYMENT_RECOVERING"
         states = {
             entity.id: replies.EntityState(
                 deployment="DEPLOYMENT_READY" if _serves(endpoint, entity, now) else missing,
-                deployment_state_message=now.messages.get(entity.id, ""),
+                deployment_state_message=now.messages.get(entity.id, failed_update),
             )
             for entity in endpoint.active.entities
         }
