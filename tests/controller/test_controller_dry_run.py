@@ -67,8 +67,8 @@ async def test_an_update_is_compared_with_what_is_sold(http: Http) -> None:
     assert told["config_version"] == 2
     assert told["says"] == [
         "toy-1: restarts nothing, and starts 1 chunk more",
-        "it costs 7.200000 to 10.800000 USD an hour, instead of 3.600000 to 7.200000: 3.600000 at the minimum, "
-        "3.600000 at the maximum",
+        "it costs 7.200000 to 10.800000 USD an hour, instead of 3.600000 to 7.200000: 3.600000 more at the minimum, "
+        "3.600000 more at the maximum",
     ]
     assert http.world.get("a").target.version == 1
 
@@ -86,6 +86,7 @@ async def test_units_are_told_in_units(http: Http) -> None:
     smaller = {"config": {"served_entities": [entity | {"provisioned_model_units": 50}]}}
     status, told = await http.put(f"{BASE}/pt/a/config{DRY}", smaller)
     assert told["cost_per_hour"]["difference"] == {"at_min": "-3.600000", "at_max": "-3.600000"}
+    assert told["says"][-1].endswith("3.600000 less at the minimum, 3.600000 less at the maximum")
 
 
 @pytest.mark.parametrize(

@@ -129,4 +129,10 @@ def _price(costs: CostsOutput) -> str:
         return said
     before = f"{costs.before.at_min} to {costs.before.at_max}"
     more = costs.difference
-    return f"{said}, instead of {before}: {more.at_min} at the minimum, {more.at_max} at the maximum"
+    return f"{said}, instead of {before}: {_more(more.at_min)} at the minimum, {_more(more.at_max)} at the maximum"
+
+
+def _more(difference: str) -> str:
+    if not float(difference):
+        return "the same"
+    return f"{difference[1:]} less" if difference.startswith("-") else f"{difference} more"
