@@ -137,6 +137,14 @@ def test_a_request_becomes_one_row_with_what_the_engine_told(bench: Bench) -> No
     journal.close()
 
 
+def test_what_a_client_says_of_itself_stops_no_ledger_whatever_is_in_it(bench: Bench) -> None:
+    context = {"a\0b": "\ud7ff\U0010ffff\0"}
+    bench.write(reserved("a", client_request_id="x\0y", user="\0", usage_context=context), settled("a", 1)).close()
+    assert bench.ingest() == Ingested(records=2)
+    row = bench.usage()["a"]
+    assert (row["client_request_id"], row["user"]) == ("x\ufffdy", "\ufffd")
+
+
 def test_reading_everything_again_changes_nothing(bench: Bench) -> None:
     bench.write(reserved("a"), progress("a", 1, 10), settled("a", 2), rejected("b"), reserved("c")).close()
     bench.ingest()

@@ -29,7 +29,7 @@ LOG_FOLLOWS = "; its log ended:\n"
 
 def with_log(message: str, tail: str) -> str:
     """A message with the last lines of a replica's log, each on a line of its own."""
-    lines = [line for line in tail.splitlines() if line.strip()][-LOG_LINES:]
+    lines = [line.replace("\0", "") for line in tail.splitlines() if line.strip()][-LOG_LINES:]
     return message if not lines else message + LOG_FOLLOWS + "\n".join(lines)[-LOG_CHARACTERS:]
 
 

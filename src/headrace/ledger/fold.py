@@ -76,7 +76,8 @@ def _reserve(row: Usage, record: Reserved) -> Effect:
     row.endpoint, row.endpoint_name = record.endpoint, record.endpoint_name
     row.entity, row.config_version = record.entity, record.config_version
     row.key, row.replica, row.band, row.stream = record.key, record.replica, record.band, record.stream
-    row.client_request_id, row.usage_context, row.user = record.client_request_id, record.usage_context, record.user
+    row.client_request_id, row.user = _storable(record.client_request_id), _storable(record.user)
+    row.usage_context = record.usage_context
     row.arrived_ms, row.dispatched_ms = record.arrived_ms, record.at_ms
     row.input_estimate, row.max_output, row.work_reserved = (
         record.input_estimate,
@@ -84,6 +85,11 @@ def _reserve(row: Usage, record: Reserved) -> Effect:
         record.work_reserved,
     )
     return Effect.APPLIED
+
+
+def _storable(told: str | None) -> str | None:
+    """What a client says of itself may hold anything; PostgreSQL's text takes no NUL."""
+    return None if told is None else told.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _progress(row: Usage, record: Progress) -> Effect:
