@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from clients_programs import program_of, surroundings
-from clients_server import CHAT, sell, with_chat
+from clients_server import CHAT, config, sell, with_chat
 from system_server import Server
 from wire_mutations import FUZZ_S, FUZZ_SEED
 
@@ -29,24 +29,31 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(LONGEST_S + 60)]
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    """With an endpoint whose answers take no time, however long they are, and whose range is never reached."""
+    """With an endpoint whose answers take no time, however long they are, and whose range is never reached; and with
+    one to be deleted."""
     data = tmp_path / "data"
     for name, units in (("llama", None), ("maverick", 50)):
         sell(data, name, chunk=AMPLE, units_per_chunk=units, at_once=True)
     with Server(data) as running:
+        asked = {"name": "fuzzed", "config": config(chunk=AMPLE)}
+        running.call("POST", "/api/2.0/serving-endpoints", asked)
         yield with_chat(running, chunk=AMPLE)
 
 
 def finds_nothing(server: Server, folder: Path, document: str) -> None:
     command = [program_of("schemathesis", "schemathesis"), "--config-file", str(HERE / "schemathesis.toml"), "run"]
     options = ["--url", server.url, "--seed", str(FUZZ_SEED), "--max-examples", str(EXAMPLES), "--no-color"]
+    variables = {
+        "HEADRACE_API_KEY": server.key,
+        "HEADRACE_ENDPOINT_ID": server.get(f"/api/2.0/serving-endpoints/{CHAT}")["id"],
+    }
     done = subprocess.run(
         [*command, server.url + document, *options],
         capture_output=True,
         text=True,
         timeout=LONGEST_S,
         cwd=folder,
-        env=surroundings(folder, {"HEADRACE_API_KEY": server.key}),
+        env=surroundings(folder, variables),
         check=False,
     )
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-4_000:]
