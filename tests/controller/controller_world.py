@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from headrace.profiles.profile import Profile
 T0_MS = 1_700_000_000_000
 CHUNK = 1000
 """A reference request takes 2.3 s, so demand is seen within the shortest window, 10 s."""
+REQUEST_WORK = 50
+"""Reference tokens of one request that is offered: little beside a chunk, so that chance brings little."""
 NULL = {"null": True}
 """The simulated engine's mode without timing."""
 
@@ -143,7 +146,7 @@ class ToyGateway:
         """Count more offered work, and set gauges: of a served entity, by default the first one."""
         entity_id = (entity or endpoint.current.entities[0]).id
         before = self.counters.get(entity_id) or empty_tick(endpoint.id, entity_id)
-        arrivals = before.arrivals + (1 if work else 0)
+        arrivals = before.arrivals + ceil(work / REQUEST_WORK)
         self.counters[entity_id] = msgspec.structs.replace(
             before, arrivals=arrivals, offered_work=before.offered_work + work, **gauges
         )

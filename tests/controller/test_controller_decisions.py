@@ -46,10 +46,9 @@ def decided_again(tmp_path: Path) -> Replay:
 
 
 async def live(world: World, gateway: ToyGateway, name: str, chunks: float, seconds: int) -> None:
-    """Load of so many chunks, in requests of which each is little."""
+    """Load of so many chunks."""
     for _ in range(seconds):
-        for _ in range(50):
-            gateway.offer(world.get(name), work=chunks * CHUNK / 50, in_flight=1)
+        gateway.offer(world.get(name), work=chunks * CHUNK, in_flight=1)
         gateway.ack()
         gateway.report()
         await world.step(1)
