@@ -44,7 +44,7 @@ QUICK = bool(os.environ.get("QUICK"))
 ENDPOINTS = 100 if QUICK else 500
 REPLICAS = 2
 """Of each endpoint."""
-LOOKS = 30 if QUICK else 200
+LOOKS = 30 if QUICK else 100
 MANY = 64
 """Replicas of the one endpoint that has so many."""
 CHUNK = 1000
