@@ -76,6 +76,7 @@ observations = st.builds(
     in_flight=st.integers(0, 100),
     last_arrival_age_s=st.floats(0, 1e4),
     requested=st.booleans(),
+    request_work=st.floats(0, 1e5),
     metrics_age_s=st.none() | st.floats(0, 100),
 )
 
@@ -98,15 +99,38 @@ def test_up_at_once_to_the_demand_with_headroom() -> None:
 
 
 def test_the_target_counts_chunks_that_are_starting() -> None:
-    first = decide(seen(offered_fast=150, backlog_work=3000), KNOBS, State(target=1))
+    first = decide(seen(offered_fast=150, backlog_work=3000, queued=30), KNOBS, State(target=1))
     assert first.chunks == 4
-    then = decide(seen(1001, offered_fast=150, backlog_work=3000, pending=3), KNOBS, first.state)
+    then = decide(seen(1001, offered_fast=150, backlog_work=3000, queued=30, pending=3), KNOBS, first.state)
     assert then.chunks == 4
 
 
-@pytest.mark.parametrize(("backlog", "chunks"), [(0, 1), (1000, 1), (1500, 1), (1600, 2), (2900, 3), (1e6, 4)])
-def test_backlog_adds_only_what_cannot_be_done_within_the_wait_target(backlog: float, chunks: int) -> None:
-    assert decide(seen(offered_fast=45, backlog_work=backlog, queued=1), KNOBS, State(target=1)).chunks == chunks
+@pytest.mark.parametrize(
+    ("backlog", "chunks"), [(0, 1), (1000, 1), (1060, 2), (1500, 2), (2000, 2), (2600, 3), (1e6, 4)]
+)
+def test_backlog_adds_what_is_not_done_within_the_wait_target_beside_demand(backlog: float, chunks: int) -> None:
+    # Of one chunk of 100, demand takes 45: the queue gets 550 in 10 s, and as much again of each chunk more.
+    assert decide(seen(offered_fast=45, backlog_work=backlog, queued=100), KNOBS, State(target=1)).chunks == chunks
+
+
+def test_backlog_asks_for_no_more_chunks_than_those_that_wait_would_fill() -> None:
+    one_waits = seen(offered_fast=45, backlog_work=1e6, queued=1)
+    assert decide(one_waits, KNOBS, State(target=1)).chunks == 2
+    assert decide(replace(one_waits, slots=4), KNOBS, State(target=1)).chunks == 1
+
+
+def test_chunks_that_serve_demand_do_not_count_for_the_backlog() -> None:
+    busy = seen(offered_fast=300, backlog_work=4000, queued=40, ready=4, max_chunks=9)
+    # 330 with headroom; of 4 chunks 1 is spare and the backlog needs 4 for its 10 s: 3 more.
+    assert decide(busy, KNOBS, State(target=4)).chunks == 7
+
+
+def test_what_chance_brings_into_the_fast_window_is_not_taken_for_a_rise() -> None:
+    clump = seen(offered_fast=150, offered_slow=90, request_work=500)
+    # 69 s of 150 with requests of 500 on average: one time in six 47 more than their rate.
+    assert decide(clump, KNOBS, State(target=2)).reason.startswith("2 chunks kept: 103 reference tokens/s offered")
+    assert decide(replace(clump, offered_fast=250), KNOBS, State(target=2)).chunks == 3
+    assert decide(replace(clump, request_work=5), KNOBS, State(target=1)).reason.startswith("1 -> 2 chunks: 145 ")
 
 
 def test_down_only_after_fewer_sufficed_for_the_whole_window() -> None:
@@ -179,7 +203,7 @@ def test_a_chunk_of_a_new_endpoint_is_not_said_to_have_a_request() -> None:
 
 def test_a_decision_stored_before_requests_were_told_from_silence_decides_again() -> None:
     stored = decide(seen(offered_fast=280), KNOBS, State(target=1)).inputs
-    del stored["observation"]["requested"]
+    del stored["observation"]["requested"], stored["observation"]["request_work"]
     assert replay(stored).chunks == 4
 
 

@@ -15,7 +15,6 @@ through a metrics pipeline and is older.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import asdict
 from math import ceil
 
 from headrace.planner.laws import Verdict
@@ -54,7 +53,7 @@ class Hpa:
             self._synced_at = now
             replicas = self._sync(now, replicas, ongoing, seen)
         self._replicas = replicas
-        inputs = {"observation": asdict(seen), "target": self._target}
+        inputs = {"target": self._target}
         return Verdict(replicas, f"{ongoing:.1f} requests, target {self._target:.1f} a replica", inputs)
 
     def _metric(self, now: float, ongoing: int) -> float:

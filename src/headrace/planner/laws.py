@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any, NamedTuple, Protocol
 
 from headrace.policy.scaling import Knobs, Observation, State, decide
@@ -46,4 +45,4 @@ class Fixed:
         self._chunks = chunks
 
     def decide(self, seen: Observation) -> Verdict:
-        return Verdict(self._chunks, "fixed", asdict(seen))
+        return Verdict(self._chunks, "fixed", {})

@@ -14,7 +14,6 @@ same.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import asdict
 from math import ceil
 
 from headrace.planner.laws import Verdict
@@ -64,7 +63,7 @@ class RayServe:
         else:
             desired = min(max(self._desired(ongoing, running), seen.min_chunks), seen.max_chunks)
             self._target = self._after_delay(now, before, desired)
-        inputs = {"observation": asdict(seen), "target": self._requests}
+        inputs = {"target": self._requests}
         return Verdict(self._target, f"{ongoing:.1f} requests, target {self._requests:.1f} a replica", inputs)
 
     def _desired(self, ongoing: float, running: int) -> int:

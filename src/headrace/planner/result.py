@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.policy.billing import HOUR_MS, CapacityPoint, hourly_lines
+from headrace.policy.scaling import Observation
 from headrace.policy.terms import Reason
 
 
@@ -65,8 +66,9 @@ class Scaled:
     before: int
     chunks: int
     reason: str
+    seen: Observation
     inputs: dict[str, Any]
-    """Of Headrace's law: ``policy.scaling.replay`` makes the same decision of it."""
+    """Of Headrace's law: ``policy.scaling.replay`` makes the same decision of it. Of others: their setting."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -258,7 +258,7 @@ class _Simulation:
         verdict = self._law.decide(seen)
         before = chunks.ready + chunks.pending
         if verdict.chunks != before:
-            self._decisions.append(Scaled(now, before, verdict.chunks, verdict.reason, verdict.inputs))
+            self._decisions.append(Scaled(now, before, verdict.chunks, verdict.reason, seen, verdict.inputs))
             if self._replicas.resize(now, verdict.chunks):
                 self._published()
 

@@ -68,9 +68,10 @@ class Demand:
         """
         start = now - window_s
         total = 0.0
-        for since, until, gain in self._gains:
-            if until > start:
-                total += gain * (until - max(since, start)) / (until - since)
+        for since, until, gain in reversed(self._gains):
+            if until <= start:
+                break
+            total += gain if since >= start else gain * (until - start) / (until - since)
         return max(0.0, total) / window_s
 
     def history_s(self, now: float) -> float:

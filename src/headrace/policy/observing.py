@@ -76,6 +76,7 @@ class Memory:
     reports: dict[str, Counted] = field(default_factory=dict)
     """By gateway life, in their order."""
     demand: Seen | None = None
+    arrivals: Seen | None = None
 
 
 class Observer:
@@ -87,6 +88,8 @@ class Observer:
         """The last one of each gateway life."""
         self._demand: Demand | None = None
         """None until the first look, which says over which windows."""
+        self._arrivals: Demand | None = None
+        """Of requests, over the same windows."""
         self._window_s = 0.0
         self._last_arrival: float | None = None
 
@@ -95,6 +98,7 @@ class Observer:
         observer = cls(memory.since)
         observer._reports.update(memory.reports)
         observer._demand = None if memory.demand is None else Demand.restored(memory.demand)
+        observer._arrivals = None if memory.arrivals is None else Demand.restored(memory.arrivals)
         observer._window_s = memory.window_s
         observer._last_arrival = memory.last_arrival
         return observer
@@ -107,6 +111,7 @@ class Observer:
             window_s=self._window_s,
             reports={gateway: _counted(report) for gateway, report in self._reports.items()},
             demand=None if self._demand is None else self._demand.seen(),
+            arrivals=None if self._arrivals is None else self._arrivals.seen(),
         )
 
     def report(self, now: float, gateway: str, report: Report) -> None:
@@ -118,6 +123,8 @@ class Observer:
         self._reports[gateway] = report
         if self._demand is not None:
             self._demand.sample(now, gateway, report.offered_work)
+        if self._arrivals is not None:
+            self._arrivals.sample(now, gateway, report.arrivals)
 
     def observe(
         self,
@@ -136,7 +143,9 @@ class Observer:
         """
         fast_s, slow_s = windows(knobs, bought.chunk, bought.slots)
         if self._demand is None or slow_s > self._window_s:
-            self._demand, self._window_s = Demand(slow_s), slow_s
+            self._demand, self._arrivals, self._window_s = Demand(slow_s), Demand(slow_s), slow_s
+        offered_slow = self._demand.rate(now, slow_s)
+        requests_s = self._arrivals.rate(now, slow_s) if self._arrivals is not None else 0.0
         self._reports = {gateway: report for gateway, report in self._reports.items() if gateway in connected}
         reports = self._reports.values()
         return Observation(
@@ -150,7 +159,7 @@ class Observer:
             pending=chunks.pending,
             draining=chunks.draining,
             offered_fast=self._demand.rate(now, fast_s),
-            offered_slow=self._demand.rate(now, slow_s),
+            offered_slow=offered_slow,
             history_s=self._demand.history_s(now),
             backlog_work=sum(report.queued_work for report in reports),
             queued=sum(report.queued for report in reports),
@@ -159,6 +168,7 @@ class Observer:
             last_arrival_age_s=now - (self._since if self._last_arrival is None else self._last_arrival),
             metrics_age_s=metrics_age_s,
             requested=self._last_arrival is not None,
+            request_work=offered_slow / requests_s if requests_s > 0 else 0.0,
         )
 
 

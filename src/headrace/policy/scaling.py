@@ -6,8 +6,8 @@ decides again from what was stored.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from math import ceil
+from dataclasses import dataclass, replace
+from math import ceil, sqrt
 from typing import Any
 
 from headrace.policy.work import REFERENCE_WORK
@@ -18,6 +18,10 @@ SERVICE_TIMES_IN_FAST_WINDOW = 3
 DOWN_HEADROOM_FACTOR = 2.0
 """A chunk is given back only when fewer suffice with twice the headroom. The gap between the two thresholds is what
 noise must cross to make the count swing."""
+
+DOWN_DEVIATIONS = 2.0
+"""A chunk is given back only when fewer suffice even if what came lately was less, by so many standard deviations, than
+what is to be expected: a count that followed every quiet minute down would be back up in the next."""
 
 ROUNDING = 1e-9
 """Chunks; what floats may add to a demand of exactly a whole number of them."""
@@ -86,6 +90,8 @@ class Observation:
     """Since the last report of a gateway; None: there was none."""
     requested: bool = True
     """Whether ``last_arrival_age_s`` is that of a request."""
+    request_work: float = 0.0
+    """Mean work of the requests of the slow window, reference tokens; 0: there were none, or it was not recorded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +129,7 @@ def decide(obs: Observation, knobs: Knobs, state: State) -> Decision:
 
     def decided(chunks: int, why: str, remember: State) -> Decision:
         change = _chunks(chunks) + " kept" if chunks == before else f"{before} -> {_chunks(chunks)}"
-        inputs = {"observation": asdict(obs), "knobs": asdict(knobs), "state": asdict(state)}
+        inputs = {"observation": _fields(obs), "knobs": _fields(knobs), "state": _fields(state)}
         return Decision(chunks, f"{change}: {why}", remember, inputs)
 
     # Switched off, the count is the owner's to set; what was seen until now says nothing of the day it is on again.
@@ -140,15 +146,20 @@ def decide(obs: Observation, knobs: Knobs, state: State) -> Decision:
             why = f"the range {end} at {_chunks(held)}; {why}"
         return decided(held, why, State(target=held, decided_at=obs.now))
 
-    # The fast window sees a rise at once, the slow one carries a lull.
-    demand = max(obs.offered_fast, obs.offered_slow)
-    # Chunks that run or start have until the wait target to do what is queued; only what is left asks for more.
-    excess = max(0.0, obs.backlog_work - (obs.ready + obs.pending) * obs.chunk * knobs.wait_target_s)
-    catch_up = excess / knobs.wait_target_s
+    # The fast window sees a rise soon, but for what chance alone brings into it; the slow one carries a lull.
+    fast_s, slow_s = windows(knobs, obs.chunk, obs.slots)
+    demand = max(obs.offered_fast - _chance(obs.offered_fast, obs.request_work, fast_s), obs.offered_slow)
+    # What runs or starts works off the queue with what demand leaves of it. If that takes longer than the wait target,
+    # the rest asks for more, but for no more chunks than those that wait would fill.
+    spare = max(0.0, (obs.ready + obs.pending) * obs.chunk - demand)
+    catch_up = max(0.0, obs.backlog_work / knobs.wait_target_s - spare)
+    catch_up = min(catch_up, obs.queued / obs.slots * obs.chunk)
     awake = obs.queued > 0 or obs.in_flight > 0 or obs.last_arrival_age_s < knobs.idle_to_zero_s
     floor = max(lowest, 1) if awake else lowest
     needed = _clamp(_whole((demand * (1 + knobs.headroom) + catch_up) / obs.chunk), floor, obs.max_chunks)
-    cautious = demand * (1 + DOWN_HEADROOM_FACTOR * knobs.headroom) + catch_up
+    # Down only if fewer suffice with twice the headroom, and also if chance has made the slow window look quiet.
+    unlucky = obs.offered_slow + DOWN_DEVIATIONS * _chance(obs.offered_slow, obs.request_work, slow_s)
+    cautious = max(demand * (1 + DOWN_HEADROOM_FACTOR * knobs.headroom), unlucky * (1 + knobs.headroom)) + catch_up
     enough = _clamp(_whole(cautious / obs.chunk), floor, obs.max_chunks)
     watched = _watch(state, obs.now, enough, knobs)
     seen = f"{demand:,.0f} reference tokens/s offered, {_backlog_s(obs):.1f} s of backlog"
@@ -176,7 +187,7 @@ def decide(obs: Observation, knobs: Knobs, state: State) -> Decision:
     # Down only to what was enough at every moment of the window, and only by what has been watched for so long.
     highest = watched.enough[0][1]
     window_seen = watched.watching_since is not None and obs.now - watched.watching_since >= knobs.down_window_s
-    if highest < held and window_seen and obs.history_s >= windows(knobs, obs.chunk, obs.slots)[0]:
+    if highest < held and window_seen and obs.history_s >= fast_s:
         return settled(highest, f"{seen}; {_chunks(highest)} would have been enough for {knobs.down_window_s:.0f} s")
     return settled(held, seen)
 
@@ -186,6 +197,20 @@ def replay(inputs: dict[str, Any]) -> Decision:
     state = dict(inputs["state"])
     state["enough"] = tuple((at, chunks) for at, chunks in state["enough"])
     return decide(Observation(**inputs["observation"]), Knobs(**inputs["knobs"]), State(**state))
+
+
+def _chance(rate: float, request_work: float, window_s: float) -> float:
+    """Standard deviation of a rate (reference tokens/s) that was seen over a window of ``window_s`` seconds.
+
+    Requests that come at random, each of a work that varies as much as its mean, bring an amount into it with the
+    variance 2 * rate * window * mean work (compound Poisson).
+    """
+    return sqrt(2 * max(0.0, rate) * request_work / window_s)
+
+
+def _fields(given: Observation | Knobs | State) -> dict[str, Any]:
+    """As ``asdict``, which copies to any depth what cannot change and takes ten times as long."""
+    return {name: getattr(given, name) for name in given.__slots__}
 
 
 def _watch(state: State, now: float, enough: int, knobs: Knobs) -> State:

@@ -1,0 +1,48 @@
+"""The traffic on which scaling laws are judged: (arrival in seconds, input tokens, output tokens), in order of
+arrival."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+from headrace.bench.workload.datasets.mooncake import read_mooncake
+from headrace.bench.workload.datasets.recognise import recognise
+from headrace.bench.workload.datasets.rows import Shapes
+from headrace.bench.workload.datasets.tables import read_table
+
+Workload = list[tuple[float, int, int]]
+
+
+class MissingError(Exception):
+    """A file is not at hand; the message says which and where it comes from."""
+
+
+def steps(chunk: float, stages: Sequence[tuple[float, float]], seed: int) -> Workload:
+    """Reference requests (2048/256) at random: of each stage (chunks of demand, seconds), one after the other."""
+    draw = random.Random(seed)
+    found: Workload = []
+    begins = 0.0
+    for chunks, seconds in stages:
+        now = begins
+        while (now := now + draw.expovariate(chunks * chunk / 2304)) < begins + seconds:
+            found.append((now, 2048, 256))
+        begins += seconds
+    return found
+
+
+def trace(path: Path, *, keep: float = 1.0, most_tokens: int, seed: int = 0) -> Workload:
+    """A recorded hour. ``keep``: the part of its requests that are kept, each by a coin of its own, which makes the
+    traffic of so many of its users. Requests of more than ``most_tokens`` are left out: no context holds them."""
+    shapes = _shapes(path)
+    assert shapes.time_s is not None
+    draw = random.Random(seed)
+    rows = zip(shapes.time_s.tolist(), shapes.inputs.tolist(), shapes.outputs.tolist(), strict=True)
+    return [row for row in rows if draw.random() < keep and row[1] + row[2] <= most_tokens]
+
+
+def _shapes(path: Path) -> Shapes:
+    if not path.exists():
+        raise MissingError(f"{path.name} is not at hand: see the README on where it comes from")
+    return read_mooncake(str(path)) if recognise(str(path)) == "mooncake" else read_table(str(path))
