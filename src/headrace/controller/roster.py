@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Collection
 
 import msgspec
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 
 from headrace.controller.endpoint import Endpoint, Entity
 from headrace.controller.lifecycle import DrainCause, Phase, Replica
@@ -19,6 +19,14 @@ from headrace.ledger.database import Database
 
 MOST_ENDED = 8
 """Of each endpoint."""
+
+_ITS_ROW = ReplicaRow.id == bindparam("its_id")
+_FORGET = delete(ReplicaRow).where(_ITS_ROW)
+_CHANGE = (
+    update(ReplicaRow)
+    .where(_ITS_ROW)
+    .values(ready_ms=bindparam("ready"), draining_ms=bindparam("draining"), drain_cause=bindparam("cause"))
+)
 
 
 class Roster:
@@ -83,10 +91,15 @@ class Roster:
     def save(self, replica: Replica) -> None:
         """What must be known after a restart; a replica that has ended is forgotten."""
         ended = replica.phase in (Phase.STOPPED, Phase.FAILED)
-        now = {"ready_ms": replica.ready_ms, "draining_ms": replica.draining_ms, "drain_cause": replica.drain_cause}
-        change = delete(ReplicaRow) if ended else update(ReplicaRow).values(now)
+        now = {
+            "its_id": replica.id,
+            "ready": replica.ready_ms,
+            "draining": replica.draining_ms,
+            "cause": replica.drain_cause,
+        }
         with self._database.write() as session:
-            session.execute(change.where(ReplicaRow.id == replica.id))
+            # Past the ORM, as a look may find many of them changed.
+            session.connection().execute(_FORGET if ended else _CHANGE, now)
         if ended:
             del self._replicas[replica.id], self._by_endpoint[replica.endpoint_id][replica.id]
             self._ended.setdefault(replica.endpoint_id, deque(maxlen=MOST_ENDED)).append(replica)
