@@ -67,6 +67,10 @@ bench-gateway: compile
 bench-load: $(VENV)/.headrace-test fresh
 	$(BIN)/python benchmarks/load/run.py
 
+# Scaling laws in simulated hours; it takes no model.
+bench-scaling: $(VENV)/.headrace-test fresh
+	$(BIN)/python benchmarks/scaling/run.py
+
 # make bench-NAME runs benchmarks/NAME; QUICK=1 keeps it under a minute.
 bench-%: $(VENV)/.headrace-test fresh
 	@$(BIN)/headrace models pull $(MODEL)
