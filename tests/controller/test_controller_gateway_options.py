@@ -15,6 +15,7 @@ from headrace.controller.endpoint import RateLimit
 BASE = "/api/2.0/serving-endpoints"
 GATEWAY = f"{BASE}/a/ai-gateway"
 OWN = "/api/headrace/v1/endpoints/a"
+ENTITY = {"entity_name": "toy", "min_provisioned_throughput": 1000, "max_provisioned_throughput": 1000}
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ async def test_rate_limits_and_fallback_are_set_told_and_kept(http: Http) -> Non
         "fallback_config": {"enabled": True},
         "usage_tracking_config": {"enabled": True},
     }
-    assert answer == expected
+    assert {name: answer[name] for name in expected} == expected
     assert (await http.get(f"{BASE}/a"))[1]["ai_gateway"] == expected
     http.world.restart()
     kept = http.world.get("a").options
@@ -60,6 +61,46 @@ async def test_what_a_body_leaves_out_is_switched_off(http: Http, body: Any) -> 
     assert (answer["rate_limits"], answer["fallback_config"]) == ([], {"enabled": False})
 
 
+async def test_a_limit_of_somebody_who_is_not_there_is_kept_and_the_reply_says_that_it_holds_for_nobody(
+    http: Http,
+) -> None:
+    limits = [
+        limit(key="user", principal="ann", calls=1),
+        limit(key="service_principal", principal="job", calls=1),
+        limit(key="user", calls=9),
+    ]
+    notes = (await http.put(GATEWAY, {"rate_limits": limits}))[1]["headrace"]["notes"]
+    assert [note.split(",")[0] for note in notes] == [
+        "rate_limits: no key was ever made for user 'ann'",
+        "rate_limits: there is no service principal 'job'",
+    ]
+    assert (await http.get(f"{BASE}/a"))[1]["headrace"]["notes"] == notes
+    await http.post("/api/headrace/v1/keys", {"user": "ann"})
+    await http.post("/api/headrace/v1/service-principals", {"name": "job"})
+    assert (await http.get(f"{BASE}/a"))[1]["headrace"]["notes"] == []
+
+
+async def test_the_reply_says_that_usage_tracking_stays_on(http: Http) -> None:
+    off = {"usage_tracking_config": {"enabled": False}}
+    kept = "the usage of every request is kept"
+    answer = (await http.put(GATEWAY, off))[1]
+    assert answer["usage_tracking_config"] == {"enabled": True}
+    assert kept in answer["headrace"]["notes"][0]
+    assert (await http.put(GATEWAY, {}))[1]["headrace"]["notes"] == []
+    made = {"name": "b", "config": {"served_entities": [ENTITY]}, "ai_gateway": off}
+    assert any(kept in said for said in (await http.post(f"{BASE}?dry_run=true", made))[1]["says"])
+    assert kept in (await http.post(BASE, made))[1]["headrace"]["notes"][0]
+
+
+async def test_the_reply_says_that_a_minimum_above_zero_is_never_given_back(http: Http) -> None:
+    entity = ENTITY | {"scale_to_zero_enabled": True}
+    made = (await http.post(BASE, {"name": "b", "config": {"served_entities": [entity]}}))[1]
+    assert made["headrace"]["notes"] == [
+        "toy-1: it does not scale to zero, as scale_to_zero_enabled says, but to its minimum of 1 chunk; for zero give "
+        "min_provisioned_throughput: 0"
+    ]
+
+
 async def test_the_legacy_form_replaces_all_rate_limits_and_leaves_the_rest(http: Http) -> None:
     await http.put(GATEWAY, {"rate_limits": [limit(tokens=10)], "fallback_config": {"enabled": True}})
     limits = [{"calls": 5, "renewal_period": "minute"}, {"calls": 2, "key": "user", "renewal_period": "minute"}]
@@ -69,8 +110,7 @@ async def test_the_legacy_form_replaces_all_rate_limits_and_leaves_the_rest(http
 
 
 async def test_a_new_endpoint_takes_them_in_either_form(http: Http) -> None:
-    entity = {"entity_name": "toy", "min_provisioned_throughput": 1000, "max_provisioned_throughput": 1000}
-    config = {"served_entities": [entity]}
+    config = {"served_entities": [ENTITY]}
     for name, how in (
         ("b", {"rate_limits": [{"calls": 5}]}),
         ("c", {"ai_gateway": {"rate_limits": [{"calls": 5}]}}),
@@ -95,6 +135,7 @@ async def test_a_new_endpoint_takes_them_in_either_form(http: Http) -> None:
         ([limit(key="user_group", principal="team", calls=5)], "knows no groups"),
         ([limit(key="everybody", calls=5)], "'endpoint', 'user' or 'service_principal'"),
         ([limit(calls=5, renewal_period="hour")], "'minute'"),
+        ([limit(key="user", principal="a\0b", calls=5)], "principal: String should match pattern"),
         ([limit(key="user", principal=f"u{place}", calls=5) for place in range(21)], "at most 20"),
     ],
 )

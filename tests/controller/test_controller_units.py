@@ -98,6 +98,21 @@ async def test_a_size_in_units_takes_nothing_of_a_range(http: Http, field: str, 
     assert said in answer["message"]
 
 
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        (body(50)["config"], "served_entities is not supported by Headrace: it stands in `config`"),
+        ({"config": {"served_models": [{"model_name": "toy"}]}}, "give served_entities"),
+    ],
+)
+async def test_what_stands_in_the_wrong_place_is_told_the_right_one(http: Http, sent: Any, said: str) -> None:
+    await http.post(f"{BASE}/pt", body(50))
+    await settled(http)
+    status, answer = await http.put(f"{BASE}/pt/a/config", sent)
+    assert status == 400
+    assert said in answer["message"]
+
+
 async def test_an_endpoint_keeps_the_unit_it_was_made_in(http: Http) -> None:
     tokens = {"entity_name": "toy", "min_provisioned_throughput": CHUNK, "max_provisioned_throughput": CHUNK}
     await http.post(f"{BASE}/pt", body(50))

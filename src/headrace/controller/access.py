@@ -95,6 +95,20 @@ class Access:
         """As they were set, with service principals by their client id."""
         return tuple(map(self._by_client_id, endpoint.options.rate_limits))
 
+    def absent(self, endpoint: Endpoint) -> list[Principal]:
+        """Users and service principals that its rate limits name and that are not there."""
+        named = [
+            Principal(limit.key, limit.principal)
+            for limit in endpoint.options.rate_limits
+            if limit.key != "endpoint" and limit.principal is not None
+        ]
+        return [one for one in named if not self._is_there(one)]
+
+    def _is_there(self, named: Principal) -> bool:
+        if named.kind == "service_principal":
+            return self.service_principals.find(named.name) is not None
+        return self.keys.knows(named)
+
     def _by_client_id(self, limit: RateLimit) -> RateLimit:
         if limit.key != "service_principal" or limit.principal is None:
             return limit

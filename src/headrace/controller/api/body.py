@@ -16,6 +16,9 @@ NOT_DONE = {
     "workload_type": "a replica runs on what its model's settings ask for; leave it out",
     "min_provisioned_concurrency": "capacity is sold in tokens/s; give min_ and max_provisioned_throughput",
     "max_provisioned_concurrency": "capacity is sold in tokens/s; give min_ and max_provisioned_throughput",
+    "served_entities": "it stands in `config`",
+    "served_models": "give served_entities, in `config`",
+    "rate_limits": "it stands in `ai_gateway`",
     "provisioned_model_units": "this call takes tokens/s; for model units call POST /api/2.0/serving-endpoints/pt",
     "min_provisioned_throughput": "this call takes provisioned_model_units; for tokens/s call POST "
     "/api/2.0/serving-endpoints",

@@ -94,7 +94,9 @@ def _create(
         description=body.description,
         tags=body.tag_pairs,
     )
-    return dry_run(controller, None, endpoint) if dry else detailed(controller, key, endpoint)
+    if dry:
+        return dry_run(controller, None, endpoint, of_call=body.ai_gateway.notes)
+    return detailed(controller, key, endpoint, of_call=body.ai_gateway.notes)
 
 
 def _update(controller: Controller, key: Key, name: str, asked: AskedConfig, *, in_units: bool, dry: bool) -> Answer:

@@ -114,7 +114,7 @@ class CoreConfigInput(Body):
 
     def asked(self, endpoint: str) -> AskedConfig:
         """Raises Refusal for a config of another endpoint, and for one that is given in both forms."""
-        if self.name is not None and self.name != endpoint:
+        if self.name and self.name != endpoint:
             raise Refusal(
                 "INVALID_PARAMETER_VALUE", f"the config is for {self.name!r}, the call for {endpoint!r}", param="name"
             )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import Query
 from pydantic import Field
 
+from headrace.controller.api.databricks_notes import notes
 from headrace.controller.api.databricks_replies import Reply
-from headrace.controller.api.databricks_view import fixed, size
+from headrace.controller.api.databricks_view import size
 from headrace.controller.controller import Controller
 from headrace.controller.endpoint import Endpoint
 from headrace.controller.preview import Cost, EntityPreview, Preview, RollOut, preview
@@ -65,8 +67,8 @@ class DryRun(Reply):
     says: list[str] = Field(description="All of it in words.")
 
 
-def dry_run(controller: Controller, before: Endpoint | None, after: Endpoint) -> DryRun:
-    """``before``: the endpoint that is to be updated."""
+def dry_run(controller: Controller, before: Endpoint | None, after: Endpoint, *, of_call: Sequence[str] = ()) -> DryRun:
+    """``before``: the endpoint that is to be updated. ``of_call``: notes on what the call asks for."""
     seen = preview(
         before,
         after,
@@ -78,8 +80,7 @@ def dry_run(controller: Controller, before: Endpoint | None, after: Endpoint) ->
     removed = [entity.name for entity in seen.removed]
     says = [f"{one.entity.name}: {one.says}" for one in seen.entities]
     says += [f"{name}: is not served any more" for name in removed]
-    if after.options.model_units:
-        says += [fixed(entity) for entity in after.target.entities]
+    says += [*notes(controller.access, after), *of_call]
     costs = _costs(seen, currency)
     return DryRun(
         dry_run=True,

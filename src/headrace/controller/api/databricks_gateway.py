@@ -10,6 +10,7 @@ from fastapi import APIRouter, Body
 from headrace.controller.api import databricks_replies as replies
 from headrace.controller.api.auth import ControllerOf, Manager
 from headrace.controller.api.databricks import BASE
+from headrace.controller.api.databricks_notes import limit_notes
 from headrace.controller.api.databricks_options import AiGatewayInput, NothingAsked, RateLimits
 from headrace.controller.api.databricks_view import ai_gateway, rate_limits
 from headrace.controller.controller import CREATE_TIMEOUT_S
@@ -20,13 +21,14 @@ router = APIRouter(tags=["databricks"])
 @router.put(BASE + "/{name}/ai-gateway", response_model_exclude_unset=True)
 async def put_ai_gateway(
     name: str, key: Manager, controller: ControllerOf, body: Annotated[AiGatewayInput | None, Body()] = None
-) -> replies.AiGatewayOutput:
+) -> replies.AiGatewayAnswer:
     """Replace rate limits and fallback; what the body leaves out is switched off."""
     endpoint = controller.endpoints.get(name)
-    options = (body or AiGatewayInput()).changed(endpoint.options)
-    changed = controller.endpoints.set_options(name, options)
+    asked = body or AiGatewayInput()
+    changed = controller.endpoints.set_options(name, asked.changed(endpoint.options))
     await controller.tell(CREATE_TIMEOUT_S)
-    return ai_gateway(changed.options)
+    told = replies.Notes(notes=[*limit_notes(controller.access, changed), *asked.notes])
+    return replies.AiGatewayAnswer(**dict(ai_gateway(changed.options)), headrace=told)
 
 
 @router.put(BASE + "/{name}/rate-limits", response_model_exclude_unset=True)

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field
 
 from headrace.config import ScalingConfig
 from headrace.controller.api.body import Body, Bool, Int, Number, Text
+from headrace.controller.api.databricks_notes import USAGE_IS_KEPT
 from headrace.controller.endpoint import Options, RateLimit
 from headrace.controller.refusal import Refusal
 
@@ -59,7 +60,9 @@ class FallbackConfig(Body):
 
 
 class UsageTrackingConfig(Body):
-    enabled: Bool = Field(default=True, description="Usage of every request is kept, whatever this says.")
+    enabled: Bool = Field(
+        default=True, description="The usage of every request is kept whatever this says; the reply says so."
+    )
 
 
 def _no_group(value: Any) -> Any:
@@ -85,7 +88,7 @@ class AiGatewayRateLimit(Body):
     key: Annotated[Literal["endpoint", "user", "service_principal"], BeforeValidator(_no_group)] = Field(
         default="endpoint", description="Who shares it: all together, or each user or service principal by itself."
     )
-    principal: str | None = Field(
+    principal: Text | None = Field(
         default=None, max_length=255, description="The one user or service principal that it holds for; else each."
     )
     renewal_period: Literal["minute"] = "minute"
@@ -111,6 +114,11 @@ class AiGatewayInput(Body):
     fallback_config: FallbackConfig = FallbackConfig()
     usage_tracking_config: UsageTrackingConfig = UsageTrackingConfig()
     rate_limits: list[AiGatewayRateLimit] = Field(default=[], max_length=MOST_LIMITS)
+
+    @property
+    def notes(self) -> list[str]:
+        """On what is asked for and done otherwise."""
+        return [] if self.usage_tracking_config.enabled else [USAGE_IS_KEPT]
 
     def changed(self, options: Options) -> Options:
         """Replaces all that it speaks of. Raises Refusal."""

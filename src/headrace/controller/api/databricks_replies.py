@@ -93,6 +93,14 @@ class AiGatewayOutput(Reply):
     rate_limits: list[RateLimitOutput]
 
 
+class Notes(Reply):
+    notes: list[str] = Field(description="What was asked for and is done otherwise, in words.")
+
+
+class AiGatewayAnswer(AiGatewayOutput):
+    headrace: Notes
+
+
 class RateLimitsOutput(Reply):
     rate_limits: list[RateLimitOutput]
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from headrace.controller.api import databricks_replies as replies
+from headrace.controller.api.databricks_notes import notes
 from headrace.controller.controller import Controller
 from headrace.controller.endpoint import Config, Endpoint, Entity, Options, RateLimit
 from headrace.controller.keys import Key
-from headrace.controller.units import units, units_per_chunk
-from headrace.controller.words import counted, with_log
+from headrace.controller.units import units
+from headrace.controller.words import with_log
 from headrace.ledger.bills import MICRO
 
 
@@ -27,8 +28,10 @@ class Now:
     """What keeps an entity from serving, by its id; where anything does."""
 
 
-def detailed(controller: Controller, key: Key, endpoint: Endpoint) -> replies.ServingEndpointDetailed:
-    """As the caller may see it."""
+def detailed(
+    controller: Controller, key: Key, endpoint: Endpoint, *, of_call: Sequence[str] = ()
+) -> replies.ServingEndpointDetailed:
+    """As the caller may see it. ``of_call``: notes on what this call asked for, beside those on the endpoint."""
     entities = endpoint.entities.values()
     backoffs = {entity.id: controller.reconciler.watches.of(entity.id).backoff for entity in entities}
     now = Now(
@@ -57,7 +60,7 @@ def detailed(controller: Controller, key: Key, endpoint: Endpoint) -> replies.Se
         route_optimized=False,
         ai_gateway=ai_gateway(endpoint.options),
         state=_state(endpoint, now),
-        headrace=_headrace(endpoint),
+        headrace=_headrace(endpoint, [*notes(controller.access, endpoint), *of_call]),
         **_configs(endpoint, now),
     )
 
@@ -93,21 +96,12 @@ def size(endpoint: Endpoint, entity: Entity) -> dict[str, int]:
     }
 
 
-def fixed(entity: Entity) -> str:
-    """Of a size in model units, in words."""
-    return (
-        f"{entity.name}: {units(entity)} model units are {counted(entity.max_chunks, 'chunk')} of {entity.chunk} "
-        f"reference tokens/s ({units_per_chunk(entity.model)} units each), a fixed size: nothing is served above it, "
-        "with burst_scaling_enabled or without"
-    )
-
-
 def _limit(limit: RateLimit) -> replies.RateLimitOutput:
     told = {name: value for name, value in msgspec.to_builtins(limit).items() if value is not None}
     return replies.RateLimitOutput(**told, renewal_period="minute")
 
 
-def _headrace(endpoint: Endpoint) -> replies.HeadraceOutput:
+def _headrace(endpoint: Endpoint, told: list[str]) -> replies.HeadraceOutput:
     options = endpoint.options
     return replies.HeadraceOutput(
         overload=options.overload,
@@ -117,7 +111,7 @@ def _headrace(endpoint: Endpoint) -> replies.HeadraceOutput:
         max_queue=options.max_queue,
         scaling=msgspec.to_builtins(options.scaling),
         autoscaling="on" if options.autoscaling else "off",
-        notes=[fixed(entity) for entity in endpoint.target.entities] if options.model_units else [],
+        notes=told,
     )
 
 
