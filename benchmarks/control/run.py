@@ -132,12 +132,12 @@ async def looks(controller: Controller, gateway: StandInGateway, fleet: StandInF
     """Looks while everything is as it should be and a load comes in, and looks of which each finds a dead replica."""
     reports, steady, points, eventful = [], [], [], []
     for _ in range(LOOKS):
-        tick = gateway.tick(work=CHUNK / 2)
+        tick = gateway.tick(rate=CHUNK / 2)
         reports.append(await timed(lambda tick=tick: gateway.report(tick)))
         steady.append(await timed(controller.reconciler.step))
         points.append(await timed(controller._add_points))
     for number in range(LOOKS):
-        gateway.report(gateway.tick(work=CHUNK / 2))
+        gateway.report(gateway.tick(rate=CHUNK / 2))
         fleet.crash(controller.roster.all()[number * 7 % len(controller.roster.all())].id)
         fleet.load()
         eventful.append(await timed(controller.reconciler.step))
@@ -162,7 +162,7 @@ async def many_become_ready(controller: Controller, gateway: StandInGateway, fle
         routed = {view.id for view in controller.link.snapshot.replicas if not view.draining}
         assert all(replica.id in routed for replica in controller.roster.of(endpoint.id))
         assert len(controller.roster.of(endpoint.id)) == MANY
-        gateway.report(gateway.tick(work=0.0))
+        gateway.report(gateway.tick(rate=0.0))
     return row(f"{MANY} replicas that become ready at once, from the look to the snapshot", seconds)
 
 
@@ -226,7 +226,7 @@ async def measure(folder: Path, profile: cProfile.Profile | None) -> list[Row]:
         fleet.load()
         await controller.reconciler.step()
         gateway = StandInGateway(controller)
-        gateway.report(gateway.tick(work=0.0))
+        gateway.report(gateway.tick(rate=0.0))
         assert len(controller.roster.all()) == ENDPOINTS * REPLICAS
         gc.freeze()  # as the controller's process does
         if profile is not None:

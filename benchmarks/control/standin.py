@@ -70,18 +70,20 @@ class StandInFleet:
 
 
 class StandInGateway:
-    """Reports on everything, twice a second in real life: each entity has had some more work since."""
+    """Reports on everything, twice a second in real life: each entity has had some more work since the last time."""
 
     def __init__(self, controller: Controller, name: str = "stand-in") -> None:
         self._controller = controller
         self._name = name
         self._counters: dict[str, EntityTick] = {}
+        self._told_at = controller.clock.now()
         controller.gateways.hello(Hello(gateway=name, pid=0))
 
-    def tick(self, *, work: float) -> Tick:
-        """Of all that the last snapshot holds; ``work``: reference tokens more at each entity."""
-        snapshot = self._controller.link.snapshot
+    def tick(self, *, rate: float) -> Tick:
+        """Of all that the last snapshot holds; ``rate``: reference tokens/s at each entity."""
+        snapshot, now = self._controller.link.snapshot, self._controller.clock.now()
         assert snapshot is not None
+        work, self._told_at = rate * (now - self._told_at), now
         for endpoint in snapshot.endpoints:
             for entity in endpoint.entities:
                 before = self._counters.get(entity.id) or _zero(endpoint.id, entity.id)
