@@ -52,6 +52,8 @@ def run(api: ToyApi, *words: str) -> int:
     [
         (("create", "x", "--model", "m", "--max-chunks", "3"), API),
         (("update", "x", "--max-chunks", "3"), f"{API}/x/config"),
+        (("create", "x", "--model", "m", "--units", "50"), f"{API}/pt"),
+        (("update", "x", "--units", "50"), f"{API}/pt/x/config"),
     ],
 )
 def test_what_would_be_done_is_told_and_nothing_is_done(

@@ -30,6 +30,11 @@ def single(
     return {"served_entities": [_entity(model, version, low, high, scale_to_zero=scale_to_zero and low == 0)]}
 
 
+def in_units(model: str, version: str, units: int) -> dict[str, Any]:
+    """A config of one served entity with a fixed size."""
+    return {"served_entities": [{"entity_name": model, "entity_version": version, "provisioned_model_units": units}]}
+
+
 def several(server: Connection, words: Sequence[EntityWords], before: Sequence[Mapping[str, Any]] = ()) -> Any:
     """A config of these served entities. What is not said of one stays as in ``before``, by its name."""
     known = {entity["name"]: entity for entity in before}

@@ -7,11 +7,12 @@ from typing import Annotated, Any
 import typer
 
 from headrace.cli.connection import Connection, connect, path_part
-from headrace.cli.endpoint_body import API, several, single
+from headrace.cli.endpoint_body import API
+from headrace.cli.endpoint_config import OWN_API, OneEntity, entities_of, first_config, next_config
 from headrace.cli.endpoint_dry_run import QUERY, print_dry_run
 from headrace.cli.endpoint_view import print_endpoint, print_endpoints
 from headrace.cli.endpoint_wait import wait_until_ready
-from headrace.cli.entity_option import FORM, EntityWords, parse
+from headrace.cli.entity_option import FORM
 from headrace.cli.errors import UsageError
 from headrace.cli.options import DataDirOption, JsonOption, KeyOption, UrlOption
 from headrace.cli.output import console, print_json
@@ -28,13 +29,14 @@ from headrace.cli.scaling_option import (
 
 app = typer.Typer(help="Create, look at, change and delete endpoints.", no_args_is_help=True, rich_markup_mode=None)
 
-OWN_API = "/api/headrace/v1/endpoints"
-
 NameArgument = Annotated[str, typer.Argument(help="The endpoint's name.")]
 MinChunksOption = Annotated[int | None, typer.Option("--min-chunks", help="Least capacity, in chunks.")]
 MaxChunksOption = Annotated[int | None, typer.Option("--max-chunks", help="Most capacity, in chunks.")]
 MinOption = Annotated[int | None, typer.Option("--min", help="The same in reference tokens/s, whole chunks.")]
 MaxOption = Annotated[int | None, typer.Option("--max", help="The same in reference tokens/s, whole chunks.")]
+UnitsOption = Annotated[
+    int | None, typer.Option("--units", help="In place of a range: a fixed size in Databricks model units.")
+]
 EntityOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -69,6 +71,7 @@ def create(
     scale_to_zero: Annotated[
         bool, typer.Option("--scale-to-zero", help="Give the last chunk back when idle; needs a minimum of 0.")
     ] = False,
+    units: UnitsOption = None,
     entity: EntityOption = None,
     overload: OverloadOption = None,
     fallback: Annotated[
@@ -89,7 +92,8 @@ def create(
     data_dir: DataDirOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Create an endpoint with a range, in chunks or in reference tokens/s. Default: one chunk.
+    """Create an endpoint with a range, in chunks or in reference tokens/s, or of a fixed size in model units. Default:
+    one chunk.
 
     One model: --model. Several: --entity for each, such as
 
@@ -104,32 +108,28 @@ def create(
         wait_target=wait_target,
         idle_to_zero=idle_to_zero,
     )
-    of_one = (model, model_version, min_chunks, max_chunks, minimum, maximum, scale_to_zero or None)
-    words = _entities(entity, of_one)
+    one = OneEntity(
+        model=model,
+        version=model_version,
+        min_chunks=min_chunks,
+        max_chunks=max_chunks,
+        min_tokens_s=minimum,
+        max_tokens_s=maximum,
+        scale_to_zero=scale_to_zero or None,
+        units=units,
+    )
+    words = entities_of(entity, one)
     server = connect(url, api_key, data_dir)
-    if words:
-        config = several(server, words)
-    elif model is not None:
-        config = single(
-            server,
-            model,
-            model_version or "1",
-            chunks=(min_chunks, max_chunks),
-            rates=(minimum, maximum),
-            default=(1, 1),
-            scale_to_zero=scale_to_zero,
-        )
-    else:
-        raise UsageError("say what to serve: --model MODEL, or --entity for each of several")
+    path, config = first_config(server, one, words)
     own = {"overload": overload, "fallback": fallback or None, "queue_deadline_s": queue_deadline}
     own |= scaling
     body: dict[str, Any] = {"name": name, "config": config}
     if given := {key: value for key, value in own.items() if value is not None}:
         body["headrace"] = given
     if dry_run:
-        _show_dry_run(server.post(API + QUERY, body), json_output=json_output)
+        _show_dry_run(server.post(path + QUERY, body), json_output=json_output)
         return
-    server.post(API, body)
+    server.post(path, body)
     if wait:
         wait_until_ready(server, name)
     _show(server, name, json_output=json_output)
@@ -175,6 +175,7 @@ def update(
     model: Annotated[str | None, typer.Option("--model", help="Serve another model.")] = None,
     model_version: Annotated[str | None, typer.Option("--model-version", help="Its version.")] = None,
     scale_to_zero: Annotated[bool | None, typer.Option("--scale-to-zero/--no-scale-to-zero")] = None,
+    units: UnitsOption = None,
     entity: EntityOption = None,
     overload: OverloadOption = None,
     fallback: Annotated[bool | None, typer.Option("--fallback/--no-fallback")] = None,
@@ -193,13 +194,23 @@ def update(
     data_dir: DataDirOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Change what an endpoint serves; what is not named stays, in chunks. A new profile applies from here on.
+    """Change what an endpoint serves; what is not named stays, in chunks. A new profile applies from here on. One that
+    was made with --units is changed with --units.
 
     With --entity for each served entity that it is to have: others are removed. Where only --overload, --autoscaling
     and what follows them in this list is named, nothing restarts and there is no new config version.
     """
-    of_one = (model, model_version, min_chunks, max_chunks, minimum, maximum, scale_to_zero)
-    words = _entities(entity, of_one)
+    one = OneEntity(
+        model=model,
+        version=model_version,
+        min_chunks=min_chunks,
+        max_chunks=max_chunks,
+        min_tokens_s=minimum,
+        max_tokens_s=maximum,
+        scale_to_zero=scale_to_zero,
+        units=units,
+    )
+    words = entities_of(entity, one)
     own = {"overload": overload, "fallback": fallback, "queue_deadline_s": queue_deadline}
     options: dict[str, Any] = {key: value for key, value in own.items() if value is not None} | scaling_options(
         autoscaling,
@@ -217,16 +228,17 @@ def update(
                 "--dry-run prices what an endpoint serves; --overload, --autoscaling and what follows them restart "
                 "nothing and cost nothing: leave them out"
             )
-        path = f"{API}/{path_part(name)}/config{QUERY}"
-        _show_dry_run(server.put(path, _changed(server, name, words, of_one)), json_output=json_output)
+        path, body = next_config(server, name, one, words)
+        _show_dry_run(server.put(path + QUERY, body), json_output=json_output)
         return
-    serves = bool(words) or any(said is not None for said in of_one)
+    serves = bool(words) or one.said
     # A minimum of zero and autoscaling that is off never stand together, not even between these two calls.
     first = autoscaling == "on"
     if options and first:
         server.patch(f"{OWN_API}/{path_part(name)}", options)
     if serves or not options:
-        server.put(f"{API}/{path_part(name)}/config", _changed(server, name, words, of_one))
+        path, body = next_config(server, name, one, words)
+        server.put(path, body)
     if options and not first:
         server.patch(f"{OWN_API}/{path_part(name)}", options)
     if wait:
@@ -249,38 +261,6 @@ def delete(
         print_json({"name": name, "deleted": True})
     else:
         console().print(f"{name} is deleted", markup=False)
-
-
-OfOne = tuple[str | None, str | None, int | None, int | None, int | None, int | None, bool | None]
-"""Model, its version, range in chunks, range in reference tokens/s, scale to zero."""
-
-
-def _changed(server: Connection, name: str, words: list[EntityWords], of_one: OfOne) -> Any:
-    """The config that follows the present one. Raises UsageError."""
-    now = server.get(f"{OWN_API}/{path_part(name)}")["entities"]
-    if words:
-        return several(server, words, now)
-    if len(now) > 1:
-        names = ", ".join(one["name"] for one in now)
-        raise UsageError(f"{name!r} has {len(now)} served entities ({names}): give each that it is to have as --entity")
-    model, model_version, min_chunks, max_chunks, minimum, maximum, scale_to_zero = of_one
-    return single(
-        server,
-        model or now[0]["model"],
-        model_version or str(now[0]["model_version"]),
-        chunks=(min_chunks, max_chunks),
-        rates=(minimum, maximum),
-        default=(now[0]["min_chunks"], now[0]["max_chunks"]),
-        scale_to_zero=bool(now[0]["scale_to_zero"]) if scale_to_zero is None else scale_to_zero,
-    )
-
-
-def _entities(texts: list[str] | None, of_one: tuple[object, ...]) -> list[EntityWords]:
-    """Raises UsageError where options for one served entity stand beside them."""
-    words = [parse(text) for text in texts or ()]
-    if words and any(said is not None for said in of_one):
-        raise UsageError("--entity says model and range by itself; leave --model, the range and --scale-to-zero out")
-    return words
 
 
 def _show_dry_run(told: dict[str, Any], *, json_output: bool) -> None:
