@@ -14,7 +14,7 @@ pytestmark = pytest.mark.system
 
 @pytest.fixture(params=["tests", "databricks"], scope="module")
 def sdk(programs: Programs, request: pytest.FixtureRequest) -> Program:
-    """The version that the other tests use, and the one that lives with mlflow and LangChain."""
+    """The version that the other tests use, and the newest, beside mlflow and LangChain."""
     return programs("with_databricks_sdk", request.param)
 
 
