@@ -57,6 +57,17 @@ def test_a_service_principal_is_made_with_a_secret_that_is_shown_once(capsys: py
         assert json.loads(capsys.readouterr().out) == {"service_principals": [JOB]}
 
 
+def test_a_secret_is_renewed_and_shown_once(capsys: pytest.CaptureFixture[str]) -> None:
+    path = f"{PRINCIPALS}/{JOB['client_id']}/secret"
+    with ToyApi({}, replies={path: JOB | {"client_secret": "hrs-new"}}) as api:
+        assert run(api, "service-principals", "new-secret", str(JOB["client_id"])) == 0
+        assert run(api, "service-principals", "new-secret", str(JOB["client_id"]), "--end-tokens") == 0
+        assert api.bodies == [{"end_tokens": False}, {"end_tokens": True}]
+    made = capsys.readouterr()
+    assert "hrs-new" in made.out
+    assert "not shown again" in made.err
+
+
 def test_a_service_principal_is_deleted_by_its_client_id(capsys: pytest.CaptureFixture[str]) -> None:
     with ToyApi({f"{PRINCIPALS}/{JOB['client_id']}": [JOB | {"acknowledged": True, "waiting_for": []}]}) as api:
         assert run(api, "service-principals", "delete", str(JOB["client_id"])) == 0

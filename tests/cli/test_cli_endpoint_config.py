@@ -14,7 +14,7 @@ from headrace.cli.errors import UsageError
 API = "/api/2.0/serving-endpoints"
 CHUNK = {"optimizable": True, "headrace": {"chunk": 100}}
 OLD = {"name": "m-2", "model": "m", "model_version": "2", "min_chunks": 1, "max_chunks": 2, "scale_to_zero": False}
-ANSWERS = {
+ANSWERS: dict[str, list[Any]] = {
     f"{API}/get-model-optimization-info/m/2": [CHUNK],
     f"{API}/get-model-optimization-info/n/1": [CHUNK],
     "/api/headrace/v1/endpoints/x": [{"entities": [OLD]}],

@@ -186,6 +186,32 @@ async def test_deleting_a_service_principal_ends_its_tokens_and_keys_at_every_ga
     assert (await make(http))["client_id"] != made["client_id"], "the name is free again"
 
 
+@pytest.mark.parametrize("end_tokens", [False, True])
+async def test_a_new_secret_takes_the_place_of_the_old_one_at_once(http: Http, end_tokens: bool) -> None:
+    made = await make(http)
+    token = await token_of(http, made)
+    status, renewed = await http.post(f"{PRINCIPALS}/{made['client_id']}/secret", {"end_tokens": end_tokens})
+    assert (status, renewed["client_id"], renewed["acknowledged"]) == (200, made["client_id"], True)
+    assert renewed["client_secret"] not in ("", made["client_secret"])
+    assert (await ask(http, made)).status_code == 401
+    assert (await http.get(ENDPOINTS, key=token))[0] == (401 if end_tokens else 200)
+    http.world.restart()
+    principals = http.world.controller.access.service_principals
+    assert principals.authenticate(made["client_id"], made["client_secret"]) is None
+    assert principals.authenticate(made["client_id"], renewed["client_secret"]) is not None
+    assert (principals.key_of(token, http.world.clock.ms) is None) is end_tokens
+
+
+async def test_only_a_service_principal_that_is_there_gets_a_new_secret(http: Http) -> None:
+    made = await make(http)
+    path = f"{PRINCIPALS}/{made['client_id']}/secret"
+    assert (await http.call("POST", path, {}, key=await token_of(http, made)))[0] == 403
+    await http.delete(f"{PRINCIPALS}/{made['client_id']}")
+    for gone in (path, f"{PRINCIPALS}/nobody/secret"):
+        status, answer = await http.post(gone, {})
+        assert (status, answer["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
+
+
 async def test_a_restart_keeps_tokens_and_forgets_no_deletion(http: Http, tmp_path: Path) -> None:
     made, gone = await make(http), await make(http, "gone")
     token, ended = await token_of(http, made), await token_of(http, gone)

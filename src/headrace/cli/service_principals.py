@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,9 +11,17 @@ from headrace.cli.keys import TiersOption, WeightOption, chosen_tiers
 from headrace.cli.options import DataDirOption, JsonOption, KeyOption, UrlOption
 from headrace.cli.output import at, console, print_json, print_table
 
-app = typer.Typer(help="Create, list and delete service principals.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Create, list and delete service principals, and renew their secrets.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 API = "/api/headrace/v1/service-principals"
+
+ClientIdArgument = Annotated[
+    str, typer.Argument(metavar="CLIENT_ID", help="As `headrace service-principals list` shows it.")
+]
 
 
 @app.command()
@@ -34,14 +42,7 @@ def create(
         body["tiers"] = chosen_tiers(tiers)
     if weight is not None:
         body["weight"] = weight
-    made = connect(url, api_key, data_dir).post(API, body)
-    if json_output:
-        print_json(made)
-        return
-    out = console()
-    out.print(f"client id      {made['client_id']}", markup=False)
-    out.print(f"client secret  {made['client_secret']}", markup=False)
-    console(stderr=True).print("copy the secret now, it is not shown again", markup=False)
+    _show_secret(connect(url, api_key, data_dir).post(API, body), json_output=json_output)
 
 
 @app.command("list")
@@ -74,10 +75,25 @@ def list_service_principals(
 
 
 @app.command()
+def new_secret(
+    client_id: ClientIdArgument,
+    *,
+    end_tokens: Annotated[
+        bool, typer.Option("--end-tokens", help="End its access tokens too, as when the secret was disclosed.")
+    ] = False,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+    data_dir: DataDirOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Give a service principal another client secret. The one before is refused at once; permissions and keys stay."""
+    path = f"{API}/{path_part(client_id)}/secret"
+    _show_secret(connect(url, api_key, data_dir).post(path, {"end_tokens": end_tokens}), json_output=json_output)
+
+
+@app.command()
 def delete(
-    client_id: Annotated[
-        str, typer.Argument(metavar="CLIENT_ID", help="As `headrace service-principals list` shows it.")
-    ],
+    client_id: ClientIdArgument,
     *,
     url: UrlOption = None,
     api_key: KeyOption = None,
@@ -90,3 +106,13 @@ def delete(
         print_json(answer)
     else:
         console().print(f"{answer['name']} is deleted", markup=False)
+
+
+def _show_secret(made: dict[str, Any], *, json_output: bool) -> None:
+    if json_output:
+        print_json(made)
+        return
+    out = console()
+    out.print(f"client id      {made['client_id']}", markup=False)
+    out.print(f"client secret  {made['client_secret']}", markup=False)
+    console(stderr=True).print("copy the secret now, it is not shown again", markup=False)

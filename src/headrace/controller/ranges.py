@@ -27,7 +27,7 @@ def check_unit(endpoint: Endpoint, *, in_units: bool) -> None:
         kept, call = "tokens/s", f"PUT {path} with min_ and max_provisioned_throughput"
         if endpoint.options.model_units:
             path = f"/api/2.0/serving-endpoints/pt/{endpoint.name}/config"
-            kept, call = "model units", f"PUT {path} with provisioned_model_units"
+            kept, call = "model units", f"PUT {path} with provisioned_model_units (`headrace endpoints update --units`)"
         raise Refusal(
             "INVALID_PARAMETER_VALUE",
             f"the size of endpoint {endpoint.name!r} is in {kept} since it was made: call {call}, or make another one",

@@ -80,7 +80,7 @@ class ServicePrincipals:
         """A new one and its client secret, which is kept nowhere. Raises Refusal where the name is taken."""
         if self.find(name) is not None:
             raise Refusal("RESOURCE_ALREADY_EXISTS", f"service principal {name!r} already exists", param="name")
-        secret = f"hrs-{secrets.token_urlsafe(SECRET_BYTES)}"
+        secret = _new_secret()
         made = ServicePrincipal(
             id=str(uuid.uuid4()),
             name=name,
@@ -95,6 +95,22 @@ class ServicePrincipals:
         self._by_id[made.id] = made
         return made, secret
 
+    def renew_secret(self, client_id: str, *, end_tokens: bool) -> tuple[ServicePrincipal, str]:
+        """Another client secret; the one before is refused from now on. Tokens that it was changed for hold until they
+        expire, or end with it. Raises KeyError for an id that never was."""
+        secret = _new_secret()
+        renewed = msgspec.structs.replace(self._by_id[client_id], digest=digest(secret))
+        with self._database.write() as session:
+            session.execute(
+                update(ServicePrincipalRow).where(ServicePrincipalRow.id == client_id).values(digest=renewed.digest)
+            )
+            if end_tokens:
+                session.execute(delete(TokenRow).where(TokenRow.service_principal_id == client_id))
+        self._by_id[client_id] = renewed
+        if end_tokens:
+            self._forget_tokens(client_id)
+        return renewed, secret
+
     def delete(self, client_id: str, now_ms: int) -> ServicePrincipal:
         """Its tokens end with it. Raises KeyError for an id that never was."""
         deleted = msgspec.structs.replace(self._by_id[client_id], deleted_ms=now_ms)
@@ -104,7 +120,7 @@ class ServicePrincipals:
                 update(ServicePrincipalRow).where(ServicePrincipalRow.id == client_id).values(deleted_ms=now_ms)
             )
         self._by_id[client_id] = deleted
-        self._tokens = {key: token for key, token in self._tokens.items() if token.service_principal_id != client_id}
+        self._forget_tokens(client_id)
         return deleted
 
     def authenticate(self, client_id: str, client_secret: str) -> ServicePrincipal | None:
@@ -144,6 +160,9 @@ class ServicePrincipals:
         """Of all tokens that hold now."""
         return [self._key(token) for token in self._live(now_ms)]
 
+    def _forget_tokens(self, client_id: str) -> None:
+        self._tokens = {key: token for key, token in self._tokens.items() if token.service_principal_id != client_id}
+
     def _live(self, now_ms: int) -> list[Token]:
         """Oldest first."""
         return [token for token in self._tokens.values() if token.expires_ms > now_ms]
@@ -162,6 +181,10 @@ class ServicePrincipals:
             created_ms=token.created_ms,
             expires_ms=token.expires_ms,
         )
+
+
+def _new_secret() -> str:
+    return f"hrs-{secrets.token_urlsafe(SECRET_BYTES)}"
 
 
 def _service_principal(row: ServicePrincipalRow) -> ServicePrincipal:
