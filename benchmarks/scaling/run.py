@@ -74,7 +74,7 @@ class Row:
 
 def settings(case: Case, quick: bool) -> list[Setting]:
     slots = case.engine.slots
-    headrooms, loads = (HEADROOMS[1::2], LOADS[1::2]) if quick else (HEADROOMS, LOADS)
+    headrooms, loads = (HEADROOMS[1::3], LOADS[2::2]) if quick else (HEADROOMS, LOADS)
     found = [Setting(HEADRACE, f"headroom {h:g}", partial(Headrace, Knobs(headroom=h))) for h in headrooms]
     found += [Setting("hpa", f"target {load:g} k", partial(Hpa, load * slots)) for load in loads]
     found += [Setting("ray serve", f"target {load:g} k", partial(RayServe, load * slots)) for load in loads]
