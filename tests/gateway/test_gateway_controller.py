@@ -164,7 +164,7 @@ async def test_a_client_that_leaves_takes_its_request_to_the_controller_with_it(
         await server.close()
 
 
-async def test_a_controller_that_dies_in_its_answer_is_a_502_or_a_cut_connection() -> None:
+async def test_a_controller_that_dies_in_its_answer_is_an_error_or_a_cut_connection() -> None:
     async def dies(exchange: Exchange) -> None:
         if exchange.request.path == "/late":
             exchange.start(200, [])
@@ -175,7 +175,12 @@ async def test_a_controller_that_dies_in_its_answer_is_a_502_or_a_cut_connection
     async with rig(RAW) as r:
         server = await controller_http(r, dies)
         got = await r.get("/early")
-        assert (got.status, got.json["code"]) == (502, "controller_failed")
+        assert (got.status, got.json["code"]) == (503, "controller_unavailable"), (
+            "asking again is safe, so it is asked for"
+        )
+        assert got.headers["retry-after"] == "1"
+        got = await r.post("/early", {})
+        assert (got.status, got.json["code"]) == (502, "controller_failed"), "it may have been done"
         client = await r.connect()
         await client.send("GET", "/late", None)
         with pytest.raises(asyncio.IncompleteReadError):

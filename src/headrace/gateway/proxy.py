@@ -10,6 +10,8 @@ from headrace.wire.exchange import ClientGone, Exchange
 from headrace.wire.message import Header
 
 BODILESS = (204, 304)
+SAFE = ("GET", "HEAD")
+"""May be asked again whatever became of them: clients do so by themselves after a 503."""
 
 
 class Proxy:
@@ -35,16 +37,13 @@ class Proxy:
             async with response:
                 return await _pass_on(exchange, response, rid)
         except ConnectFailed:
-            raise ApiError(
-                503,
-                "the controller is not running, so this path cannot be served now; requests to endpoints are",
-                code="controller_unavailable",
-                retry_after_s=1.0,
-            ) from None
+            raise _unavailable("the controller is not running") from None
         except WireError as error:
             if exchange.started:
                 exchange.abort()
                 return 502
+            if request.method in SAFE:
+                raise _unavailable(f"the controller ended: {error}") from None
             raise ApiError(502, f"the controller did not answer: {error}", code="controller_failed") from None
         except asyncio.CancelledError:
             if exchange.client_gone:
@@ -53,6 +52,15 @@ class Proxy:
 
     async def close(self) -> None:
         await self._client.close()
+
+
+def _unavailable(why: str) -> ApiError:
+    return ApiError(
+        503,
+        f"{why}, so this path cannot be served now; requests to endpoints are",
+        code="controller_unavailable",
+        retry_after_s=1.0,
+    )
 
 
 def _end_to_end(headers: list[Header], rid: str) -> list[Header]:
