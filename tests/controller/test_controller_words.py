@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from controller_world import World, entity
 
-from headrace.controller.words import counted, profiled
+from headrace.controller.words import counted, listed, profiled
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,16 @@ async def test_an_endpoint_of_several_entities_is_told_of_with_each(tmp_path: Pa
 )
 def test_one_thing_is_counted_as_one(count: int, noun: str, said: str) -> None:
     assert counted(count, noun) == said
+
+
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [(0, "none"), (1, "e0"), (20, ", ".join(f"e{place}" for place in range(20)))],
+)
+def test_few_names_are_all_told(count: int, told: str) -> None:
+    assert listed([f"e{place}" for place in range(count)]) == told
+
+
+def test_of_many_names_a_message_tells_the_first_and_how_many_more() -> None:
+    told = listed([f"e{place}" for place in range(500)])
+    assert told.endswith(", e18, e19 and 480 more")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -16,7 +16,7 @@ from headrace.controller.options import check_fit, check_values, differences
 from headrace.controller.provided import ended
 from headrace.controller.refusal import Refusal
 from headrace.controller.store import Store
-from headrace.controller.words import counted, profiled
+from headrace.controller.words import counted, listed, profiled
 from headrace.ledger.capacity import CapacityTimeline
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
@@ -52,8 +52,7 @@ class Endpoints:
         """Raises Refusal."""
         endpoint = self.store.named(name)
         if endpoint is None:
-            known = ", ".join(other.name for other in self.store.endpoints()) or "none"
-            raise Refusal("RESOURCE_DOES_NOT_EXIST", f"no endpoint {name!r}; there are: {known}", param="name")
+            raise unknown(name, self.store.endpoints())
         return endpoint
 
     def create(
@@ -197,6 +196,12 @@ class Endpoints:
         data = {"config_version": endpoint.target.version}
         self._events.add(self._now_ms(), kind, message, endpoint=(endpoint.id, endpoint.name), data=data)
         self._changed()
+
+
+def unknown(name: str, known: Iterable[Endpoint]) -> Refusal:
+    """For a name that no endpoint has; ``known``: those that the caller may hear of."""
+    told = listed([endpoint.name for endpoint in known])
+    return Refusal("RESOURCE_DOES_NOT_EXIST", f"no endpoint {name[:80]!r}; there are: {told}", param="name")
 
 
 def _terms(config: Config) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from headrace.controller.endpoint import Config, Entity
 
 
@@ -10,6 +12,16 @@ def counted(count: int, noun: str) -> str:
     if count == 1:
         return f"{count} {noun}"
     return f"{count} {noun.removesuffix('y')}ies" if noun.endswith("y") else f"{count} {noun}s"
+
+
+MOST_LISTED = 20
+"""A server may have thousands of something, and a message is for reading."""
+
+
+def listed(names: Sequence[str]) -> str:
+    """``a, b``; ``none``; of many the first ones, and how many more there are."""
+    told = ", ".join(names[:MOST_LISTED]) or "none"
+    return told if len(names) <= MOST_LISTED else f"{told} and {len(names) - MOST_LISTED} more"
 
 
 def profiled(status: str, engine: str) -> str:

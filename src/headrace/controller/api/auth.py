@@ -10,6 +10,7 @@ from fastapi.security import HTTPBearer
 
 from headrace.controller.controller import Controller
 from headrace.controller.endpoint import Endpoint
+from headrace.controller.endpoints import unknown
 from headrace.controller.keys import Key
 from headrace.controller.permissions import Level
 from headrace.controller.refusal import Refusal
@@ -63,8 +64,7 @@ def permitted(needed: Level) -> Callable[[str, Key, Controller], Key]:
     def check(name: str, key: Caller, controller: ControllerOf) -> Key:
         endpoint = controller.store.named(name)
         if endpoint is None:
-            known = ", ".join(one.name for one in visible(controller, key)) or "none"
-            raise Refusal("RESOURCE_DOES_NOT_EXIST", f"no endpoint {name!r}; there are: {known}", param="name")
+            raise unknown(name, visible(controller, key))
         controller.access.require(key, endpoint, needed)
         return key
 
