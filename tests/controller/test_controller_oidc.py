@@ -15,6 +15,7 @@ from controller_http import Http, served_over_http
 from controller_world import World
 
 from headrace.controller.controller import Controller
+from headrace.controller.keys import digest
 from headrace.controller.service_principals import MOST_TOKENS, TOKEN_LIFE_S
 from headrace.gateway.snapshot import Ack, Hello
 
@@ -165,6 +166,13 @@ async def test_a_token_is_told_when_every_gateway_takes_it(http: Http) -> None:
     assert (await asking).status_code == 200
 
 
+async def test_a_new_token_leaves_those_before_it_at_gateways(http: Http) -> None:
+    made = await make(http)
+    tokens = [await token_of(http, made) for _ in range(3)]
+    told = [key.digest for key in http.world.snapshot.keys if key.principal == made["client_id"]]
+    assert sorted(told) == sorted(digest(token) for token in tokens)
+
+
 async def test_deleting_a_service_principal_ends_its_tokens_and_keys_at_every_gateway(http: Http) -> None:
     made = await make(http, role="admin")
     token = await token_of(http, made)
@@ -195,6 +203,7 @@ async def test_a_new_secret_takes_the_place_of_the_old_one_at_once(http: Http, e
     assert renewed["client_secret"] not in ("", made["client_secret"])
     assert (await ask(http, made)).status_code == 401
     assert (await http.get(ENDPOINTS, key=token))[0] == (401 if end_tokens else 200)
+    assert any(key.digest == digest(token) for key in http.world.snapshot.keys) is not end_tokens
     http.world.restart()
     principals = http.world.controller.access.service_principals
     assert principals.authenticate(made["client_id"], made["client_secret"]) is None

@@ -67,7 +67,8 @@ class Views:
                     if one.url is not None and one.phase in (Phase.READY, Phase.DRAINING)
                 ),
             ),
-            keys=self._keys.of(_key, ((key.id, (key,)) for key in access.credentials())),
+            # By digest: the tokens of one service principal share an id.
+            keys=self._keys.of(_key, ((key.digest, (key,)) for key in access.credentials())),
         )
 
     def _replica(
@@ -92,7 +93,7 @@ class _Kept(Generic[View]):
         self._made: dict[str, tuple[tuple[Any, ...], View]] = {}
 
     def of(self, make: Callable[..., View], given: Iterable[tuple[str, tuple[Any, ...]]]) -> tuple[View, ...]:
-        """Of what is given now, by id; all others are forgotten."""
+        """Of what is given now, by a name that is its own; all others are forgotten."""
         made = {}
         for name, parts in given:
             known = self._made.get(name)

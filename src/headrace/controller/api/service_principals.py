@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from headrace.controller.api.auth import Admin, ControllerOf
+from headrace.controller.api.body import Bool
 from headrace.controller.api.keys import RoleField, TiersField, WeightField, check_admin_left, default_tiers
 from headrace.controller.controller import REVOKE_TIMEOUT_S, Controller
 from headrace.controller.keys import Role, Tier
@@ -45,7 +46,7 @@ class CreatedServicePrincipal(ServicePrincipalInfo):
 class NewSecret(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    end_tokens: bool = Field(default=False, description="End its access tokens too, as when the secret was disclosed.")
+    end_tokens: Bool = Field(default=False, description="End its access tokens too, as when the secret was disclosed.")
 
 
 class RenewedSecret(CreatedServicePrincipal):
