@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 PATH = "/api/headrace/v1/endpoints/chat"
+DATABRICKS_PATH = "/api/2.0/serving-endpoints/chat"
+NOTED: dict[str, Any] = {"name": "chat", "headrace": {"notes": ["sim-1: a fixed size"]}}
+"""The little that commands read of Databricks' view of it."""
 
 
 def entity(**more: Any) -> dict[str, Any]:

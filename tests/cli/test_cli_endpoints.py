@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 from cli_api import ToyApi
-from cli_told import PATH, endpoint, entity
+from cli_told import DATABRICKS_PATH, NOTED, PATH, endpoint, entity
 
 from headrace.cli.connection import Connection
 from headrace.cli.endpoint_view import print_endpoint, print_endpoints
 from headrace.cli.endpoint_wait import wait_until_ready
 from headrace.cli.errors import CommandError
+from headrace.cli.main import main
 
 
 def test_one_endpoint_is_told_in_full(capsys: pytest.CaptureFixture[str]) -> None:
@@ -28,6 +29,16 @@ def test_one_endpoint_is_told_in_full(capsys: pytest.CaptureFixture[str]) -> Non
         "version 3",
     ):
         assert words in said
+
+
+def test_what_is_done_otherwise_than_asked_is_told_by_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with ToyApi({PATH: [endpoint()], DATABRICKS_PATH: [NOTED]}) as api:
+        words = ["endpoints", "get", "chat", "--url", api.url, "--api-key", "k"]
+        for more, said in (([], "sim-1: a fixed size"), (["--json"], '"sim-1: a fixed size"')):
+            with pytest.raises(SystemExit) as ended:
+                main([*words, *more])
+            assert ended.value.code == 0
+            assert said in capsys.readouterr().out
 
 
 def test_several_served_entities_are_told_each_with_its_traffic(capsys: pytest.CaptureFixture[str]) -> None:

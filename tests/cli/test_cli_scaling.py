@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from cli_api import ToyApi
-from cli_told import PATH, endpoint, entity
+from cli_told import DATABRICKS_PATH, NOTED, PATH, endpoint, entity
 
 from headrace.cli.endpoint_view import print_endpoint
 from headrace.cli.main import main
@@ -21,7 +21,7 @@ EVENTS = "/api/headrace/v1/events"
 @pytest.fixture
 def api() -> Any:
     chunk = {"optimizable": True, "throughput_chunk_size": 1200, "headrace": {"chunk": 1200}}
-    with ToyApi({PATH: [endpoint()], INFO: [chunk], EVENTS: [{"events": []}]}) as api:
+    with ToyApi({PATH: [endpoint()], DATABRICKS_PATH: [NOTED], INFO: [chunk], EVENTS: [{"events": []}]}) as api:
         yield api
 
 

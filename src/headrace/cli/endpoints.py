@@ -271,9 +271,13 @@ def _show_dry_run(told: dict[str, Any], *, json_output: bool) -> None:
 
 
 def _show(server: Connection, name: str, *, json_output: bool) -> None:
-    """Both views of it: Databricks' and Headrace's own."""
+    """Both views of it: Databricks', with notes on what is done otherwise than asked, and Headrace's own."""
     endpoint = server.get(f"{OWN_API}/{path_part(name)}")
+    databricks = server.get(f"{API}/{path_part(name)}")
+    notes = databricks["headrace"]["notes"]
     if json_output:
-        print_json({**server.get(f"{API}/{path_part(name)}"), "headrace": endpoint})
-    else:
-        print_endpoint(endpoint)
+        print_json({**databricks, "headrace": {**endpoint, "notes": notes}})
+        return
+    print_endpoint(endpoint)
+    for note in notes:
+        console().print(note, markup=False)

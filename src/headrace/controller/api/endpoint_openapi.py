@@ -61,7 +61,7 @@ def _invocations() -> dict[str, Any]:
                 "description": "the engine's answer, in OpenAI's form; server-sent events where stream is true",
                 "content": {
                     "application/json": {"schema": {"type": "object"}},
-                    "text/event-stream": {"schema": {"description": "Chunks in OpenAI's form, then [DONE]."}},
+                    "text/event-stream": {"schema": {"description": "Events in OpenAI's form, then [DONE]."}},
                 },
             },
             **{
