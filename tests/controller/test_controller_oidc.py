@@ -264,6 +264,8 @@ CANNOT_BE: list[tuple[dict[str, Any], int, str]] = [
     ({"name": "job"}, 409, "'job' already exists"),
     ({"name": "a", "secret": "mine"}, 400, "secret is not supported"),
     ({"name": "a", "weight": 0}, 400, "weight"),
+    ({"name": "a", "weight": "1"}, 400, "weight"),
+    ({"name": "a", "tiers": []}, 400, "tiers"),
 ]
 
 

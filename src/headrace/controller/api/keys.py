@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from headrace.controller.api.auth import Admin, ControllerOf
-from headrace.controller.api.body import Text
+from headrace.controller.api.body import Number, Text
 from headrace.controller.controller import Controller
 from headrace.controller.keys import ALL_TIERS, LEAST_WEIGHT, MOST_WEIGHT, Key, Role, Tier
 from headrace.controller.principals import OwnerKind, Principal, checked_name
@@ -18,11 +18,11 @@ router = APIRouter(prefix="/api/headrace/v1", tags=["headrace"])
 
 RoleField = Annotated[Role, Field(description="admin: may do everything.")]
 TiersField = Annotated[
-    tuple[Tier, ...] | None,
+    Annotated[tuple[Tier, ...], Field(min_length=1)] | None,
     Field(description="Service tiers it may use; by default default and flex, for the role admin all."),
 ]
 WeightField = Annotated[
-    float,
+    Number,
     Field(
         ge=LEAST_WEIGHT,
         le=MOST_WEIGHT,
