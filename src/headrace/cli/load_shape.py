@@ -50,7 +50,7 @@ class Shape:
             raise UsageError(f"say {which}how much: --requests N, --duration TIME, or both")
 
     def sessions(self, think: str) -> Sessions:
-        """``think``: as ``--sessions`` says it. Raises UsageError where the load is no open loop of so many a second."""
+        """``think``: as ``--sessions`` says it. Raises UsageError where it is no open loop of so many a second."""
         from headrace.bench.workload.spec import Sessions  # noqa: PLC0415
 
         if not (self.rate_requests or self.stages) or self.arrivals == "trace":
