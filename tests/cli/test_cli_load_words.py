@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.bench.workload.spec import Constant, Gamma, LogNormal, Normal, Poisson, Stage, Stages, Uniform
-from headrace.cli import load_words
+from headrace.cli import load_words, times
 from headrace.cli.errors import UsageError
 
 
@@ -83,18 +83,25 @@ def test_other_stages_are_refused(words: str) -> None:
     ("words", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("20min", 1200), ("1h", 3600), ("250ms", 0.25)]
 )
 def test_times_have_units_and_are_seconds_without_one(words: str, seconds: float) -> None:
-    assert load_words.seconds("--duration", words) == seconds
+    assert times.seconds("--duration", words) == seconds
 
 
 @pytest.mark.parametrize("words", ["", "0", "0s", "-3", "nan", "inf", "1.2.3", "5 days", "99999999999h"])
 def test_a_time_is_above_zero_and_has_an_end(words: str) -> None:
     with pytest.raises(UsageError, match=r"--duration is .*expected a time such as 90s or 20m"):
-        load_words.seconds("--duration", words)
+        times.seconds("--duration", words)
 
 
 def test_a_time_may_be_zero_where_that_means_something() -> None:
-    assert load_words.seconds("--calibration", "0", least=0) == 0
-    assert load_words.time_parser("--calibration", least=0)(2.0) == 2.0
+    assert times.seconds("--calibration", "0", least=0) == 0
+    assert times.time_parser("--calibration", least=0)(2.0) == 2.0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0, "0 s"), (5.23, "5.2 s"), (27.94, "28 s"), (60, "60 s"), (72, "1.2 min"), (5400, "1.5 h")]
+)
+def test_a_span_is_told_rounded(seconds: float, said: str) -> None:
+    assert times.span(seconds) == said
 
 
 def test_the_value_of_a_field_is_json_or_else_a_string() -> None:

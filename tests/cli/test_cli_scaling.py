@@ -48,7 +48,7 @@ def test_a_minimum_of_zero_and_autoscaling_that_is_off_never_stand_together(
 
 
 def test_a_new_endpoint_is_made_with_its_knobs(api: ToyApi) -> None:
-    knobs = ("--fast-window", "5", "--slow-window", "30", "--wait-target", "2", "--idle-to-zero", "60")
+    knobs = ("--fast-window", "5", "--slow-window", "30s", "--wait-target", "2s", "--idle-to-zero", "1m")
     assert run(api, "endpoints", "create", "chat", "--model", "sim", *knobs, "--autoscaling", "on") == 0
     (body,) = api.bodies
     scaling = {"fast_window_s": 5.0, "slow_window_s": 30.0, "wait_target_s": 2.0, "idle_to_zero_s": 60.0}
@@ -60,7 +60,7 @@ def test_a_new_endpoint_is_made_with_its_knobs(api: ToyApi) -> None:
     [
         (("--autoscaling", "no"), "--autoscaling is 'no'; expected on or off"),
         (("--headroom", "a lot"), "--headroom is 'a lot'; expected a number, or default for the server's"),
-        (("--slow-window", "nan"), "--slow-window is 'nan'; expected a number"),
+        (("--slow-window", "nan"), "--slow-window is 'nan'; expected a time such as 90s or 20m"),
     ],
 )
 def test_words_that_are_no_numbers_are_refused_before_anything_is_asked(
@@ -101,7 +101,7 @@ def test_what_follows_the_last_decision_is_told(
 
 def test_the_knobs_in_force_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     print_endpoint(endpoint(entities=[entity(scale_to_zero=True)]))
-    expected = "windows 12.5 s and 120 s, headroom 10%, down after 60 s, wait target 10 s, to zero after 300 s"
+    expected = "windows 12 s and 2 min, headroom 10%, down after 60 s, wait target 10 s, to zero after 5 min"
     assert expected in capsys.readouterr().out
     print_endpoint(endpoint(entities=[entity(scaling_standing="off")]))
     assert "nothing: autoscaling is off" in capsys.readouterr().out

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from headrace.cli import load_options as given
-from headrace.cli import load_words
+from headrace.cli import times
 from headrace.cli.capacity_range import Users
 from headrace.cli.capacity_run import CapacityRun
 from headrace.cli.errors import CommandError, UsageError
@@ -83,7 +83,7 @@ def capacity(
     if requests.dataset is not None and trace is not None:
         raise UsageError("give one of --dataset and --trace")
     objective = given.objective(slo)
-    budget_s = load_words.seconds("--budget", budget)
+    budget_s = times.seconds("--budget", budget)
     for option, figure in (("--cv", cv), ("--most-rate", most_requests), ("--demand", demand)):
         if figure is not None and not 0 < figure < math.inf:
             raise UsageError(f"{option} is {figure:g}; expected a number above 0")

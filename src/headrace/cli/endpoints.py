@@ -26,6 +26,7 @@ from headrace.cli.scaling_option import (
     WaitTargetOption,
     scaling_options,
 )
+from headrace.cli.times import time_parser
 
 app = typer.Typer(help="Create, look at, change and delete endpoints.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -50,7 +51,13 @@ OverloadOption = Annotated[
     typer.Option("--overload", help="queue (default), reject or spill: what happens to requests over max."),
 ]
 QueueDeadlineOption = Annotated[
-    float | None, typer.Option("--queue-deadline", help="Seconds that a request may wait. Default 30.")
+    float | None,
+    typer.Option(
+        "--queue-deadline",
+        metavar="TIME",
+        parser=time_parser("--queue-deadline", least=0),
+        help="That a request may wait, such as 90s or 2m. Default 30s.",
+    ),
 ]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Check the command, say what it would do and cost, and change nothing.")

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from headrace.cli import load_options as given
-from headrace.cli import load_words
+from headrace.cli import times
 from headrace.cli.load_compare import compare
 from headrace.cli.load_outputs import Outputs
 from headrace.cli.load_runs import LoadRuns
@@ -57,7 +57,7 @@ def load(
     ramp: Annotated[
         float,
         typer.Option(
-            "--ramp", metavar="TIME", parser=load_words.time_parser("--ramp", least=0), help="Over which users start."
+            "--ramp", metavar="TIME", parser=times.time_parser("--ramp", least=0), help="Over which users start."
         ),
     ] = 0.0,
     rate: Annotated[
@@ -115,7 +115,7 @@ def load(
         typer.Option(
             "--calibration",
             metavar="TIME",
-            parser=load_words.time_parser("--calibration", least=0),
+            parser=times.time_parser("--calibration", least=0),
             help="Of the same load on a server that answers at once, before and after: what the client adds. 0: none.",
         ),
     ] = 2.0,
@@ -157,7 +157,7 @@ def load(
     how = Shape(users, ramp, rate, rate_chunks, rate_requests, arrivals, time_scale, stages)
     talks = None if sessions is None else how.sessions(sessions)
     workload = open_workload(requests.draft(seed, talks))
-    amount = Amount(requests=count, duration_s=None if duration is None else load_words.seconds("--duration", duration))
+    amount = Amount(requests=count, duration_s=None if duration is None else times.seconds("--duration", duration))
     how.check(amount)
     where = find_target(target, model=model, url=url, key=api_key, data_dir=data_dir)
     notes = [*workload.findings]

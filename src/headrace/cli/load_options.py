@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from headrace.cli import load_words
+from headrace.cli import load_words, times
 from headrace.cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ TimeoutOption = Annotated[
     typer.Option(
         "--timeout",
         metavar="TIME",
-        parser=load_words.time_parser("--timeout"),
+        parser=times.time_parser("--timeout"),
         help="That an answer may take, such as 90s or 10m.",
     ),
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from headrace.cli import load_words
+from headrace.cli import load_words, times
 from headrace.cli.errors import CommandError, UsageError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Shape:
 
         if not (self.rate_requests or self.stages) or self.arrivals == "trace":
             raise UsageError("--sessions goes with --rate-requests or --stages, which say how many begin a second")
-        return Sessions(think_s=load_words.seconds("--sessions", think, least=0))
+        return Sessions(think_s=times.seconds("--sessions", think, least=0))
 
     def amount(self, amount: Amount, arrivals: Arrivals) -> Amount:
         """Stages end by themselves."""

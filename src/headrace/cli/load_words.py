@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from typing import Any, cast, get_args
 
 from headrace.bench.workload.spec import (
@@ -22,8 +21,6 @@ from headrace.bench.workload.spec import (
 )
 from headrace.cli.errors import UsageError
 
-LONGEST_S = 30 * 24 * 3600.0
-"""Of any time on the command line; above it stands a slip of the finger."""
 FIGURE = r"(\d+(?:\.\d+)?)"
 LENGTHS_HELP = "N, A..B (uniform), normal:MEAN,SD or lognormal:MEDIAN,SIGMA"
 
@@ -119,17 +116,3 @@ def fields(given: list[str]) -> dict[str, Any]:
         except ValueError:
             found[name] = value
     return found
-
-
-def seconds(option: str, words: str, *, least: float | None = None) -> float:
-    """``90``, ``90s``, ``20m`` or ``1h``; above 0, or from ``least`` on."""
-    match = re.fullmatch(rf"{FIGURE}\s*(ms|s|m|min|h)?", words.strip())
-    value = float(match[1]) * {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600}[match[2] or "s"] if match else -1.0
-    if value < 0 or (value == 0 and least != 0) or value > LONGEST_S:
-        raise UsageError(f"{option} is {words!r}; expected a time such as 90s or 20m")
-    return value
-
-
-def time_parser(option: str, *, least: float | None = None) -> Callable[[object], float]:
-    """For an option whose default is in seconds."""
-    return lambda given: seconds(option, str(given), least=least)

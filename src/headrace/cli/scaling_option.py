@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from headrace.cli.errors import UsageError
+from headrace.cli.times import seconds
 
 DEFAULT = "default"
 
@@ -17,25 +18,29 @@ AutoscalingOption = Annotated[
 ]
 FastWindowOption = Annotated[
     str | None,
-    typer.Option("--fast-window", metavar="SECONDS", help="Demand over it sees a rise; `default` for the server's."),
+    typer.Option(
+        "--fast-window",
+        metavar="TIME",
+        help="Such as 30s or 2m. Demand over it sees a rise; `default` for the server's.",
+    ),
 ]
 SlowWindowOption = Annotated[
-    str | None, typer.Option("--slow-window", metavar="SECONDS", help="Demand over it carries a lull.")
+    str | None, typer.Option("--slow-window", metavar="TIME", help="Demand over it carries a lull.")
 ]
 HeadroomOption = Annotated[
     str | None, typer.Option("--headroom", metavar="PART", help="Part of the demand to keep free, such as 0.1.")
 ]
 DownWindowOption = Annotated[
     str | None,
-    typer.Option("--down-window", metavar="SECONDS", help="How long fewer chunks must have sufficed before one goes."),
+    typer.Option("--down-window", metavar="TIME", help="How long fewer chunks must have sufficed before one goes."),
 ]
 WaitTargetOption = Annotated[
     str | None,
-    typer.Option("--wait-target", metavar="SECONDS", help="Queued work that would wait longer asks for a chunk."),
+    typer.Option("--wait-target", metavar="TIME", help="Queued work that would wait longer asks for a chunk."),
 ]
 IdleToZeroOption = Annotated[
     str | None,
-    typer.Option("--idle-to-zero", metavar="SECONDS", help="Idle time before the last chunk goes, where min is 0."),
+    typer.Option("--idle-to-zero", metavar="TIME", help="Idle time before the last chunk goes, where min is 0."),
 ]
 
 
@@ -53,15 +58,20 @@ def scaling_options(
     if autoscaling not in (None, "on", "off"):
         raise UsageError(f"--autoscaling is {autoscaling!r}; expected on or off")
     knobs = {
-        "fast_window_s": _number("--fast-window", fast_window),
-        "slow_window_s": _number("--slow-window", slow_window),
+        "fast_window_s": _time("--fast-window", fast_window),
+        "slow_window_s": _time("--slow-window", slow_window),
         "headroom": _number("--headroom", headroom),
-        "down_window_s": _number("--down-window", down_window),
-        "wait_target_s": _number("--wait-target", wait_target),
-        "idle_to_zero_s": _number("--idle-to-zero", idle_to_zero),
+        "down_window_s": _time("--down-window", down_window),
+        "wait_target_s": _time("--wait-target", wait_target),
+        "idle_to_zero_s": _time("--idle-to-zero", idle_to_zero),
     }
     said = {name: None if value == DEFAULT else value for name, value in knobs.items() if value is not None}
     return ({"autoscaling": autoscaling} if autoscaling else {}) | ({"scaling": said} if said else {})
+
+
+def _time(option: str, text: str | None) -> float | str | None:
+    """Seconds."""
+    return text if text is None or text == DEFAULT else seconds(option, text, least=0)
 
 
 def _number(option: str, text: str | None) -> float | str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from headrace.cli.output import at, print_table
+from headrace.cli.times import span
 
 
 def print_scaling(endpoints: list[dict[str, Any]]) -> None:
@@ -45,9 +46,9 @@ def knobs(entity: dict[str, Any]) -> str:
     """Windows and the rest, the defaults filled in."""
     told = entity["knobs"]
     words = (
-        f"windows {told['fast_window_s']:g} s and {told['slow_window_s']:g} s, headroom {told['headroom']:.0%}, "
-        f"down after {told['down_window_s']:g} s, wait target {told['wait_target_s']:g} s"
+        f"windows {span(told['fast_window_s'])} and {span(told['slow_window_s'])}, headroom {told['headroom']:.0%}, "
+        f"down after {span(told['down_window_s'])}, wait target {span(told['wait_target_s'])}"
     )
     if entity["scale_to_zero"]:
-        words += f", to zero after {told['idle_to_zero_s']:g} s"
+        words += f", to zero after {span(told['idle_to_zero_s'])}"
     return words
