@@ -10,8 +10,12 @@ from typing import Any
 
 import pytest
 from cli_openai import OpenAi
+from msgspec.structs import replace
 
 from headrace.cli.main import main
+from headrace.engines.base import ModelSettings
+from headrace.profiles import starts
+from headrace.profiles.files import save, shipped
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -110,3 +114,23 @@ def test_a_llama_server_is_known_by_what_it_says(command: Command) -> None:
         assert added(command, "b", "--url", server.url)["engine_args"] == {}
         forced = added(command, "c", "--url", server.url, "--engine-arg", "server=llama-server")
         assert forced["engine_args"] == {"server": "llama-server"}
+
+
+def test_a_model_that_was_measured_with_another_engine_was_never_measured(command: Command, tmp_path: Path) -> None:
+    added(command, "m", "--simulated", '{"null": true}')
+    provisional = shipped("smollm2-135m-instruct")
+    assert provisional is not None
+    profile = replace(provisional, model="m", engine="simulated", simulated=True, chunk=1234, status="quick")
+    save(tmp_path / "data" / "profiles" / "m.json", profile)
+    starts.note(tmp_path / "data" / "profiles", ModelSettings(name="m", engine="simulated"), (2.5,), 1_000)
+    assert "1,234 (quick, simulated)" in command("list")[1]
+    assert "last started in 2.50 s" in command("show", "m")[1]
+    added(command, "m", "--vllm", "org/m", "--replace")
+    listed = command("list")[1]
+    assert "1,234" not in listed and "never measured" in listed
+    assert "the profile of m: measured with the engine simulated, not with vllm; `headrace profile m`" in listed
+    shown = command("show", "m")[1]
+    assert "never measured here with the engine vllm, only with simulated: headrace profile m" in shown
+    assert "1,234" not in shown and "started" not in shown
+    told = json.loads(command("show", "m", "--json")[1])
+    assert (told["profile"], told["starts"]) == (None, None)

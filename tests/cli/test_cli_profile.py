@@ -47,6 +47,7 @@ def here(found: Measured, toy: ModelSettings) -> Profile:
         id="toy-1",
         model="toy",
         model_sha256=toy.sha256,
+        pace=toy.pace,
         engine_version=installed_version("simulated"),
         hardware=this_machine(),
     )

@@ -160,7 +160,7 @@ async def test_each_start_is_measured_once_and_told(world: World) -> None:
     await world.step(1)
     world.restart()
     await world.step(1)
-    kept = starts.load(world.data.profiles, "toy", "1")
+    kept = starts.load(world.data.profiles, world.controller.offers.model("toy"))
     assert kept is not None and kept.seconds == (4.0, 4.0)
     (entity,) = endpoint_info(world.controller, world.get("a")).entities
     assert entity.start_s == 4.0

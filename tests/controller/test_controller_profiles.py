@@ -12,6 +12,8 @@ import pytest
 from controller_http import Http, served_over_http
 from controller_world import World
 
+from headrace.controller.refusal import Refusal
+from headrace.models.registry import Registry
 from headrace.profiles.files import load, save
 from headrace.profiles.hardware import this_machine
 
@@ -75,3 +77,33 @@ async def test_a_newer_profile_is_no_problem_of_what_was_sold_by_an_older_one(ht
 async def test_a_measurement_that_was_not_valid_is_told_of_the_model(http: Http) -> None:
     change(http, {"problems": ("others used the cores",)})
     assert (await toy(http))["profile_doubts"] == ["its measurement is not valid: others used the cores"]
+
+
+async def test_a_model_that_runs_by_another_engine_now_was_never_measured(http: Http) -> None:
+    http.world.create("a", 1, 1)
+    before = http.world.get("a").target
+    registry = Registry(http.world.data.models)
+    registry.add("toy", url="http://127.0.0.1:9", replace=True)
+    model = await toy(http)
+    assert (model["profile_status"], model["chunk"], model["profile_doubts"]) == (None, None, [])
+    assert "was never measured here by the engine openai, only by the engine simulated" in model["problem"]
+    assert "`headrace profile toy`" in model["problem"]
+    _, info = await http.get("/api/2.0/serving-endpoints/get-model-optimization-info/toy/1")
+    assert info["optimizable"] is False
+    with pytest.raises(Refusal, match="only by the engine simulated"):
+        http.world.create("b", 1, 1)
+    # What was sold keeps its terms, and its owner is told.
+    assert http.world.get("a").target == before
+    _, problems, _ = await told(http)
+    assert any("measured with the engine simulated, which is now openai" in problem for problem in problems)
+
+
+async def test_other_timings_of_a_simulated_engine_make_its_profile_provisional(http: Http) -> None:
+    registry = Registry(http.world.data.models)
+    model = registry.get("toy")
+    change(http, {"pace": model.pace})
+    assert (await toy(http))["profile_status"] == "measured"
+    registry.put(msgspec.structs.replace(model, engine_args={"null": True, "start_s": 0.5}), replace=True)
+    told_now = await toy(http)
+    assert told_now["profile_status"] == "provisional"
+    assert "measured with start_s" in told_now["profile_doubts"][0]

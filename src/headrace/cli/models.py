@@ -236,10 +236,10 @@ def show(
     """What is known of one model here: its settings, its profile, and whether that still holds."""
     from headrace.cli.profile_view import print_profile  # noqa: PLC0415
     from headrace.profiles import starts  # noqa: PLC0415
-    from headrace.profiles.files import find  # noqa: PLC0415
+    from headrace.profiles.files import find, of_another_engine  # noqa: PLC0415
 
     model, profiles = _registry(data_dir).get(name), local_data_dir(data_dir).profiles
-    profile, started = find(name, profiles), starts.load(profiles, name, model.version)
+    profile, started = find(model, profiles), starts.load(profiles, model)
     doubts = _doubts(profile, model)
     if json_output:
         told = {"model": _told(model), "profile": _told(profile), "profile_doubts": doubts, "starts": _told(started)}
@@ -258,7 +258,9 @@ def show(
             markup=False,
         )
     if profile is None:
-        out.print(f"never measured here: headrace profile {name}", markup=False)
+        other = of_another_engine(model, profiles)
+        by = "" if other is None else f" with the engine {model.engine}, only with {other}"
+        out.print(f"never measured here{by}: headrace profile {name}", markup=False)
         return
     print_profile(profile)
     for doubt in doubts:
@@ -326,14 +328,15 @@ def _engine_args(simulated: str) -> dict[str, object]:
 def _profile(model: ModelSettings, chosen: Path | None) -> tuple[str, list[str]]:
     """The chunk with the profile's status, and why that may not hold here."""
     from headrace.cli.profile_view import profile_label  # noqa: PLC0415
-    from headrace.profiles.files import ProfileError, find  # noqa: PLC0415
+    from headrace.profiles.files import ProfileError, find, of_another_engine  # noqa: PLC0415
 
+    profiles = local_data_dir(chosen).profiles
     try:
-        profile = find(model.name, local_data_dir(chosen).profiles)
+        profile, other = find(model, profiles), of_another_engine(model, profiles)
     except ProfileError as error:
         return "unreadable", [str(error)]
     if profile is None:
-        return "never measured", []
+        return "never measured", [] if other is None else [f"measured with the engine {other}, not with {model.engine}"]
     doubts = _doubts(profile, model)
     label = profile_label(profile.status, simulated=profile.simulated)
     return f"{profile.chunk:,} ({label}{', doubtful' if doubts else ''})", doubts

@@ -125,7 +125,8 @@ def _keep(path: Path, model: ModelSettings, measured: Measured) -> bool:
 
     if measured.profile.problems and path.exists():
         with suppress(ProfileError):
-            if not doubts_of(find(model.name, path.parent), model, measured.profile.engine_version):
+            before = find(model, path.parent)
+            if before is not None and not doubts_of(before, model, measured.profile.engine_version):
                 return False
     save(path, measured.profile)
     return True
@@ -137,7 +138,7 @@ def _say_what_is_known(model: ModelSettings, profiles: Path) -> None:
     from headrace.profiles.files import ProfileError, find  # noqa: PLC0415
 
     with suppress(ProfileError):
-        before = find(model.name, profiles)
+        before = find(model, profiles)
         for doubt in doubts_of(before, model, installed_version(model.engine)):
             console().print(f"the profile so far: {doubt}", markup=False)
 

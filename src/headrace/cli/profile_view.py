@@ -28,12 +28,12 @@ def work_formula(weights: Weights) -> str:
 
 def doubts_of(profile: Profile | None, model: ModelSettings, engine_version: str | None) -> list[str]:
     """Why the figures of a model's profile may not hold here; nothing is doubted of one that is not there."""
-    from headrace.profiles.files import doubts  # noqa: PLC0415
     from headrace.profiles.hardware import this_machine  # noqa: PLC0415
+    from headrace.profiles.validity import doubts  # noqa: PLC0415
 
     if profile is None:
         return []
-    return doubts(profile, here=this_machine(), sha256=model.sha256, engine_version=engine_version)
+    return doubts(profile, model, here=this_machine(), engine_version=engine_version)
 
 
 def print_profile(profile: Profile) -> None:

@@ -11,6 +11,7 @@ from headrace.controller.lifecycle import Phase, Replica
 from headrace.controller.roster import Roster
 from headrace.controller.telling import Telling
 from headrace.controller.watches import Watches
+from headrace.engines.base import ModelSettings
 from headrace.fleet.base import FleetReplica
 from headrace.ledger.capacity import CapacityTimeline
 from headrace.profiles import starts
@@ -45,7 +46,7 @@ class Following:
         now_ms = self._clock.now_ms()
         if self._first_look:
             self._lose(seen)
-        started: dict[tuple[str, str], list[float]] = {}
+        started: dict[str, tuple[ModelSettings, list[float]]] = {}
         for replica in sorted(self._roster.all(), key=lambda r: _newest_ms(seen.get(r.id))):
             before, served_since_ms = replica.phase, replica.ready_ms
             told_silent = replica.silent_ms is not None
@@ -55,7 +56,7 @@ class Following:
                 if replica.phase is not before:
                     self._changed(replica, seen.get(replica.id), served_since_ms, at_ms)
                     if replica.phase is Phase.READY and replica.load_s is not None:
-                        started.setdefault((replica.model.name, replica.model.version), []).append(replica.load_s)
+                        started.setdefault(replica.runs_as, (replica.model, []))[1].append(replica.load_s)
             elif replica.phase is Phase.READY and served_since_ms is not None:
                 self._watches.of(replica.entity_id).backoff.steady(replica.runs_as, now_ms - served_since_ms)
             if replica.silent_ms is not None and not told_silent:
@@ -88,15 +89,16 @@ class Following:
                 self._tell.replica(replica, beat_ms, self._watches.of(replica.entity_id).backoff)
                 self._tell.capacity(replica.endpoint_id, beat_ms)
 
-    def _note_starts(self, started: Mapping[tuple[str, str], list[float]], now_ms: int) -> None:
+    def _note_starts(self, started: Mapping[str, tuple[ModelSettings, list[float]]], now_ms: int) -> None:
         """What a start takes here, for whoever has to know how long a request at zero will wait."""
         if self._profiles is None:
             return
-        for (model, version), seconds in started.items():
+        for model, seconds in started.values():
             try:
-                starts.note(self._profiles, model, version, tuple(seconds), now_ms)
+                starts.note(self._profiles, model, tuple(seconds), now_ms)
             except OSError as error:
-                log.warning("cannot keep how long a start took", extra={"fields": {"model": model, "why": str(error)}})
+                fields = {"model": model.name, "why": str(error)}
+                log.warning("cannot keep how long a start took", extra={"fields": fields})
 
 
 def _newest_ms(seen: FleetReplica | None) -> int:

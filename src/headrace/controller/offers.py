@@ -20,7 +20,7 @@ from headrace.engines.base import EngineError, ModelSettings
 from headrace.engines.catalogue import engine_for
 from headrace.engines.versions import installed_version
 from headrace.models.registry import Registry, RegistryError
-from headrace.profiles import files
+from headrace.profiles import files, validity
 from headrace.profiles.files import ProfileError
 from headrace.profiles.hardware import this_machine
 from headrace.profiles.profile import Profile
@@ -68,13 +68,15 @@ class Offers:
     def profile(self, model: ModelSettings) -> Profile:
         """What is known of a model here, provisional where it was not measured here as it is now. Raises Refusal."""
         try:
-            profile = files.find(model.name, self._profiles)
+            profile = files.find(model, self._profiles)
+            other = files.of_another_engine(model, self._profiles)
         except ProfileError as error:
             raise Refusal("INVALID_PARAMETER_VALUE", str(error), param="entity_name") from None
         if profile is None:
+            by = "" if other is None else f" by the engine {model.engine}, only by the engine {other}"
             raise Refusal(
                 "INVALID_PARAMETER_VALUE",
-                f"model {model.name!r} was never measured here, so there is no chunk to sell; "
+                f"model {model.name!r} was never measured here{by}, so there is no chunk to sell; "
                 f"run `headrace profile {model.name}` first",
                 param="entity_name",
             )
@@ -83,22 +85,20 @@ class Offers:
     def mismatches(self, model: ModelSettings, profile: Profile) -> list[str]:
         """In words, why the figures of a profile may not hold for the model as it is here."""
         version = installed_version(model.engine)
-        return files.mismatches(profile, here=self._here, sha256=model.sha256, engine_version=version)
+        return validity.mismatches(profile, model, here=self._here, engine_version=version)
 
     def doubts(self, model: ModelSettings) -> list[str]:
         """In words, why the model should be measured again; nothing where it never was."""
         try:
-            profile = files.find(model.name, self._profiles)
+            profile = files.find(model, self._profiles)
         except ProfileError as error:
             return [str(error)]
-        if profile is None:
-            return []
-        return self.mismatches(model, profile) + [files.INVALID.format(problem) for problem in profile.problems]
+        return [] if profile is None else self.mismatches(model, profile) + validity.invalid(profile)
 
     def sold_by(self, entity: Entity) -> Profile | None:
         """The profile by which an entity was sold, if it is still the newest."""
         try:
-            profile = files.find(entity.model.name, self._profiles)
+            profile = files.find(entity.model, self._profiles)
         except ProfileError:
             return None
         return profile if profile is not None and profile.id == entity.profile_id else None

@@ -361,9 +361,9 @@ def _replica(controller: Controller, endpoint: Endpoint, replica: Replica) -> Re
 
 def start_s(controller: Controller, model: ModelSettings) -> float | None:
     """Seconds that the next start of a replica is likely to take; None where nothing is known of it."""
-    seen = starts.load(controller.data.profiles, model.name, model.version)
+    seen = starts.load(controller.data.profiles, model)
     try:
-        return starts.start_s(seen, None if seen else files.find(model.name, controller.data.profiles))
+        return starts.start_s(seen, None if seen else files.find(model, controller.data.profiles))
     except files.ProfileError:
         return None
 

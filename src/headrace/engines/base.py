@@ -19,6 +19,10 @@ class EngineTraits(msgspec.Struct, frozen=True):
     upstream_model: str | None = None
 
 
+PACE = ("weights", "program", "url", "upstream_model", "context", "slots", "threads", "gpus")
+"""Names of settings; what the engine is given beside them counts too. A further URL serves the same as the first."""
+
+
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A model as registered: its weights and how to run them."""
 
@@ -56,6 +60,13 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
     def urls(self) -> tuple[str, ...]:
         """Of all servers that already run."""
         return self.more_urls if self.url is None else (self.url, *self.more_urls)
+
+    @property
+    def pace(self) -> dict[str, Any]:
+        """Settings by name that change what a replica can do, beside its weights' digest: figures that were measured
+        with others are of something else."""
+        named = {name: getattr(self, name) for name in PACE}
+        return {name: value for name, value in (*named.items(), *self.engine_args.items()) if value is not None}
 
 
 class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -153,5 +153,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     intervals: Intervals | None = None
     cut_short: tuple[str, ...] = ()
     """What there was no time for, in words."""
+    pace: dict[str, Any] | None = None
+    """Settings of the model that change what a replica can do, as they were; None: not recorded."""
     problems: tuple[str, ...] = ()
     """Why the measurement is not valid, in words. Empty: it is."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from headrace.profiles.profile import Profile
+from headrace.profiles.validity import Measurable
 from headrace.profiles.whole_file import write
 
 KEPT = 20
@@ -24,6 +25,9 @@ class Starts(msgspec.Struct, frozen=True, kw_only=True):
 
     model: str
     version: str
+    engine: str
+    sha256: str | None
+    """Of the weights, where it is known."""
     seconds: tuple[float, ...]
     """Start of the process to ready; the newest last, at most ``KEPT``."""
     newest_ms: int
@@ -34,21 +38,31 @@ class Starts(msgspec.Struct, frozen=True, kw_only=True):
         return statistics.median(self.seconds)
 
 
-def load(profiles: Path, model: str, version: str) -> Starts | None:
-    """What was measured of this version of a model; None for nothing, also where the file cannot be read."""
+def load(profiles: Path, model: Measurable) -> Starts | None:
+    """What was measured of this engine with these weights; None for nothing, also where the file cannot be read."""
     try:
-        starts = msgspec.json.decode(_path(profiles, model).read_bytes(), type=Starts)
+        starts = msgspec.json.decode(_path(profiles, model.name).read_bytes(), type=Starts)
     except (OSError, msgspec.DecodeError):
         return None
-    return starts if (starts.model, starts.version) == (model, version) and starts.seconds else None
+    measured = (starts.model, starts.version, starts.engine, starts.sha256)
+    same = measured == (model.name, model.version, model.engine, model.sha256)
+    return starts if same and starts.seconds else None
 
 
-def note(profiles: Path, model: str, version: str, seconds: tuple[float, ...], now_ms: int) -> Starts:
-    """Add starts; those of another version are forgotten. Raises OSError where the file cannot be written."""
-    before = load(profiles, model, version)
+def note(profiles: Path, model: Measurable, seconds: tuple[float, ...], now_ms: int) -> Starts:
+    """Add starts; those of another engine, weights or version are forgotten. Raises OSError where the file cannot be
+    written."""
+    before = load(profiles, model)
     known = before.seconds if before is not None else ()
-    starts = Starts(model=model, version=version, seconds=(*known, *seconds)[-KEPT:], newest_ms=now_ms)
-    write(_path(profiles, model), msgspec.json.encode(starts) + b"\n")
+    starts = Starts(
+        model=model.name,
+        version=model.version,
+        engine=model.engine,
+        sha256=model.sha256,
+        seconds=(*known, *seconds)[-KEPT:],
+        newest_ms=now_ms,
+    )
+    write(_path(profiles, model.name), msgspec.json.encode(starts) + b"\n")
     return starts
 
 

@@ -111,6 +111,7 @@ def evaluate(seen: Measurement) -> Measured:
         starts_s=tuple(seen.starts_s),
         intervals=_intervals(seen, blocks, cases, iteration),
         cut_short=course.cut_short,
+        pace=model.pace,
         problems=problems,
     )
     return Measured(
