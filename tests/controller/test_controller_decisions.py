@@ -189,7 +189,7 @@ async def test_a_change_of_knobs_restarts_nothing_makes_no_version_and_holds_fro
     assert before < {replica.id for replica in world.controller.roster.all()}
     assert reasons(world, "a")[-1].startswith("2 -> 3 chunks")
     (event,) = (await http.get("/api/headrace/v1/events?kind=options_changed"))[1]["events"]
-    assert event["message"] == "options of a were changed: scaling.headroom default -> 0.5"
+    assert event["message"] == ("options of a were changed: scaling.headroom default -> 0.5 (by key 'first admin key')")
 
 
 @pytest.mark.parametrize(

@@ -238,4 +238,5 @@ async def test_a_change_is_an_event_that_says_who_made_it(http: Http) -> None:
     await give(http, entry("CAN_VIEW", group_name="users"))
     (event,) = [one for one in http.world.controller.events.list() if one.kind == "permissions_changed"]
     assert event.endpoint == "a"
-    assert event.message.endswith("set the permissions of endpoint a: group 'users' CAN_VIEW")
+    said = "the permissions of endpoint a were set: group 'users' CAN_VIEW (by key 'first admin key')"
+    assert event.message == said

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from headrace.controller.endpoint import Endpoint, RateLimit
+from headrace.controller.events import Actor
 from headrace.controller.keys import Key, Keys
 from headrace.controller.permissions import Level, Levels, Permissions
 from headrace.controller.principals import USERS, Principal
@@ -34,6 +35,19 @@ class Access:
     def caller(self, text: str) -> Key | None:
         """Whose key or access token this is, if it holds."""
         return self.keys.find(text) or self.service_principals.key_of(text, self._now_ms())
+
+    def called(self, owner: Principal) -> str:
+        """What people call it: the name of a service principal, and for a key of nobody that of the key."""
+        if owner.kind == "service_principal":
+            found = self.service_principals.get(owner.name)
+            return owner.name if found is None else found.name
+        key = self.keys.get(owner.name) if owner.kind == "user" else None
+        return owner.name if key is None or key.owner != owner else key.name or owner.name
+
+    def actor(self, key: Key) -> Actor:
+        """Who calls, for events."""
+        kind = "key" if key.owner == Principal("user", key.id) else key.owner.kind.replace("_", " ")
+        return Actor(str(key.owner), key.id, f"{kind} {self.called(key.owner)!r}")
 
     def credentials(self) -> list[Key]:
         """All keys and access tokens that hold now, for the gateways."""

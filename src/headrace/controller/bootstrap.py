@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -26,6 +26,7 @@ from headrace.config import FirstEndpoint
 from headrace.controller.asked import AskedConfig, AskedEntity
 from headrace.controller.controller import Controller
 from headrace.controller.endpoint import Endpoint, Options
+from headrace.controller.events import Kind
 from headrace.controller.refusal import Refusal
 from headrace.fleet.process import kill_group, spawn
 
@@ -37,9 +38,9 @@ RETRY_S = 10.0
 """After an attempt that failed or that other programs disturbed: what was in its way may end."""
 QUIET_S = 20.0
 """Without a request, after an attempt that one ended: who has begun to try the server goes on for a while."""
-GAVE_UP = "measuring_given_up"
-SPOILED = "measuring_spoiled"
-DISTURBED = "measuring_disturbed"
+GAVE_UP: Final = "measuring_given_up"
+SPOILED: Final = "measuring_spoiled"
+DISTURBED: Final = "measuring_disturbed"
 
 log = logging.getLogger(__name__)
 
@@ -282,6 +283,6 @@ def _forget_profile(controller: Controller, model: str) -> None:
     (controller.data.profiles / f"{model}.json").unlink(missing_ok=True)
 
 
-def _event(controller: Controller, endpoint: Endpoint, kind: str, message: str) -> None:
+def _event(controller: Controller, endpoint: Endpoint, kind: Kind, message: str) -> None:
     log.info(message)
     controller.events.add(controller.clock.now_ms(), kind, message, endpoint=(endpoint.id, endpoint.name))

@@ -10,9 +10,9 @@ import msgspec
 
 from headrace.controller.asked import AskedConfig
 from headrace.controller.endpoint import Config, Endpoint, Entity, Options
-from headrace.controller.events import EventLog
+from headrace.controller.events import Actor, EventLog, Kind
 from headrace.controller.offers import Offers
-from headrace.controller.options import check_fit, check_values, differences
+from headrace.controller.options import changes, check_fit, check_values, differences
 from headrace.controller.provided import ended
 from headrace.controller.refusal import Refusal
 from headrace.controller.store import Store
@@ -64,11 +64,12 @@ class Endpoints:
         options: Options,
         description: str = "",
         tags: tuple[tuple[str, str], ...] = (),
+        by: Actor | None = None,
     ) -> Endpoint:
-        """Raises Refusal."""
+        """``by``, here and below, is whom events name; None for the server itself. Raises Refusal."""
         endpoint = self.planned(name, asked, creator=creator, options=options, description=description, tags=tags)
         self.store.create(endpoint)
-        self._tell(endpoint, "endpoint_created", f"endpoint {name} was created: {_terms(endpoint.target)}")
+        self._tell(endpoint, "endpoint_created", f"endpoint {name} was created: {_terms(endpoint.target)}", by=by)
         return endpoint
 
     def planned(
@@ -107,10 +108,10 @@ class Endpoints:
             update="IN_PROGRESS",
         )
 
-    def update(self, name: str, asked: AskedConfig) -> Endpoint:
+    def update(self, name: str, asked: AskedConfig, *, by: Actor | None = None) -> Endpoint:
         """A new config version. Raises Refusal, also while an update is in progress."""
         planned = self.planned_update(name, asked)
-        return self._propose(planned, planned.target.entities, "config_proposed")
+        return self._propose(planned, planned.target.entities, "config_proposed", by=by)
 
     def planned_update(self, name: str, asked: AskedConfig) -> Endpoint:
         """The endpoint as ``update`` would leave it. Raises Refusal."""
@@ -148,14 +149,15 @@ class Endpoints:
         )
         return self._propose(endpoint, entities, "config_measured")
 
-    def set_options(self, name: str, options: Options) -> Endpoint:
+    def set_options(self, name: str, options: Options, *, by: Actor | None = None) -> Endpoint:
         """They hold at once, also while an update is in progress. Raises Refusal."""
         endpoint = self.get(name)
         check_values(options)
         check_fit(options, endpoint.target.entities)
         changed = self.store.set_options(endpoint.id, options, self._now_ms())
         if told := "; ".join(differences(endpoint.options, options)):
-            self._tell(changed, "options_changed", f"options of {name} were changed: {told}")
+            message = f"options of {name} were changed: {told}"
+            self._tell(changed, "options_changed", message, by=by, changed=changes(endpoint.options, options))
         return changed
 
     def tag(self, name: str, add: tuple[tuple[str, str], ...], delete: tuple[str, ...]) -> Endpoint:
@@ -164,20 +166,22 @@ class Endpoints:
         kept = {key: value for key, value in endpoint.tags if key not in delete} | dict(add)
         return self.store.set_tags(endpoint.id, _checked_tags(tuple(sorted(kept.items()))))
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: str, *, by: Actor | None = None) -> None:
         """Requests in flight end as they would; nothing new is taken. Raises Refusal."""
         endpoint = self.get(name)
         now_ms = self._now_ms()
         self.store.delete(endpoint.id, now_ms)
         for entity, point in self._timeline.newest(endpoint.id).items():
             self._timeline.note(endpoint.id, entity, ended(point, now_ms))
-        self._tell(endpoint, "endpoint_deleted", f"endpoint {name} was deleted")
+        self._tell(endpoint, "endpoint_deleted", f"endpoint {name} was deleted", by=by)
 
-    def _propose(self, endpoint: Endpoint, entities: tuple[Entity, ...], kind: str) -> Endpoint:
+    def _propose(
+        self, endpoint: Endpoint, entities: tuple[Entity, ...], kind: Kind, *, by: Actor | None = None
+    ) -> Endpoint:
         version = self.store.next_version(endpoint.id)
         config = Config(version=version, created_ms=self._now_ms(), entities=entities)
         proposed = self.store.propose(endpoint.id, config, self._now_ms())
-        self._tell(proposed, kind, f"config version {config.version} of {endpoint.name}: {_terms(config)}")
+        self._tell(proposed, kind, f"config version {config.version} of {endpoint.name}: {_terms(config)}", by=by)
         return proposed
 
     def _check_name(self, name: str) -> None:
@@ -192,9 +196,9 @@ class Endpoints:
         if self.store.named(name) is not None:
             raise Refusal("RESOURCE_ALREADY_EXISTS", f"endpoint {name!r} already exists", param="name")
 
-    def _tell(self, endpoint: Endpoint, kind: str, message: str) -> None:
-        data = {"config_version": endpoint.target.version}
-        self._events.add(self._now_ms(), kind, message, endpoint=(endpoint.id, endpoint.name), data=data)
+    def _tell(self, endpoint: Endpoint, kind: Kind, message: str, *, by: Actor | None = None, **more: object) -> None:
+        data = {"config_version": endpoint.target.version, **more}
+        self._events.add(self._now_ms(), kind, message, endpoint=(endpoint.id, endpoint.name), data=data, by=by)
         self._changed()
 
 

@@ -3,13 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, NamedTuple, get_args
 
 import msgspec
 from sqlalchemy import select
 
 from headrace.controller.tables import EventRow
 from headrace.ledger.database import Database
+
+Kind = Literal[
+    "endpoint_created",
+    "endpoint_deleted",
+    "first_endpoint_refused",
+    "config_proposed",
+    "config_measured",
+    "config_active",
+    "config_failed",
+    "options_changed",
+    "permissions_changed",
+    "scaled",
+    "chunks_pending",
+    "place_taken",
+    "replica_ready",
+    "replica_failed",
+    "replica_stopped",
+    "measuring_spoiled",
+    "measuring_disturbed",
+    "measuring_given_up",
+]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+class Actor(NamedTuple):
+    """Who called for what an event tells."""
+
+    principal: str
+    """As ``Principal`` names it, such as ``user:ann``."""
+    key: str
+    """Id."""
+    words: str
+    """For people."""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,13 +67,17 @@ class EventLog:
     def add(
         self,
         at_ms: int,
-        kind: str,
+        kind: Kind,
         message: str,
         *,
         endpoint: tuple[str, str] | None = None,
         data: dict[str, Any] | None = None,
+        by: Actor | None = None,
     ) -> None:
-        """``endpoint``: id and name. ``data`` must be JSON."""
+        """``endpoint``: id and name. ``data`` must be JSON. ``by``: None for what the server did by itself."""
+        if by is not None:
+            message = f"{message} (by {by.words})"
+            data = {**(data or {}), "by": {"principal": by.principal, "key": by.key}}
         with self._database.write() as session:
             session.add(
                 EventRow(

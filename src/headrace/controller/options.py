@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from headrace.config import ScalingConfig
-from headrace.controller.endpoint import Entity, Options
+from headrace.controller.endpoint import Entity, Options, RateLimit
 from headrace.controller.refusal import Refusal
 from headrace.controller.words import counted
 
@@ -72,6 +72,12 @@ def differences(before: Options, after: Options) -> Iterator[str]:
             yield f"{name} {_told(old)} -> {_told(new)}"
 
 
+def changes(before: Options, after: Options) -> dict[str, Any]:
+    """For programs: what each changed option was and is, as they are asked for."""
+    was, now = told(before), told(after)
+    return {name: {"from": was[name], "to": now[name]} for name in now if was[name] != now[name]}
+
+
 def _told(value: object) -> str:
     match value:
         case None:
@@ -81,8 +87,17 @@ def _told(value: object) -> str:
         case float():
             return f"{value:g}"
         case tuple():
-            return counted(len(value), "entry")
+            return " and ".join(_limit(limit) for limit in value) or "none"
     return str(value)
+
+
+def _limit(limit: RateLimit) -> str:
+    """``each user 5 calls, 900 tokens a minute``."""
+    whose = limit.key.replace("_", " ")
+    if limit.key != "endpoint":
+        whose = f"{whose} {limit.principal!r}" if limit.principal else f"each {whose}"
+    amounts = [(limit.calls, "call"), (limit.tokens, "token")]
+    return f"{whose} {', '.join(counted(amount, noun) for amount, noun in amounts if amount is not None)} a minute"
 
 
 def _refused(name: str, message: str) -> Refusal:

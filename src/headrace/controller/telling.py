@@ -8,7 +8,7 @@ from typing import Any
 
 from headrace.controller.backoff import Backoff
 from headrace.controller.endpoint import Config, Endpoint, Entity
-from headrace.controller.events import EventLog
+from headrace.controller.events import EventLog, Kind
 from headrace.controller.lifecycle import Phase, Replica
 from headrace.controller.provided import capacity_points
 from headrace.controller.rollout import Advance
@@ -127,7 +127,7 @@ class Telling:
             for entity, point in capacity_points(endpoint, replicas, newest, at_ms).items():
                 self._timeline.note(endpoint_id, entity, point)
 
-    def _of_replica(self, replica: Replica, at_ms: int, kind: str, what: str, data: Mapping[str, Any]) -> None:
+    def _of_replica(self, replica: Replica, at_ms: int, kind: Kind, what: str, data: Mapping[str, Any]) -> None:
         endpoint = self._store.get(replica.endpoint_id)
         entity = endpoint.entities.get(replica.entity_id) if endpoint is not None else None
         several = endpoint is not None and len(endpoint.target.entities) > 1
@@ -135,7 +135,7 @@ class Telling:
         told = {**data, "entity": entity.name} if entity is not None else data
         self._event(replica.endpoint_id, at_ms, kind, f"replica {replica.id}{whose} {what}", told)
 
-    def _event(self, endpoint_id: str, at_ms: int, kind: str, message: str, data: Mapping[str, Any]) -> None:
+    def _event(self, endpoint_id: str, at_ms: int, kind: Kind, message: str, data: Mapping[str, Any]) -> None:
         endpoint = self._store.get(endpoint_id)
         name = endpoint.name if endpoint else self._store.names().get(endpoint_id, "")
         self._events.add(at_ms, kind, message, endpoint=(endpoint_id, name), data=dict(data))

@@ -3,6 +3,8 @@ with it unmodified."""
 
 from __future__ import annotations
 
+from functools import partial
+
 from fastapi import APIRouter
 
 from headrace.controller.api import databricks_replies as replies
@@ -77,15 +79,15 @@ async def patch_tags(name: str, body: PatchTags, key: Manager, controller: Contr
 @router.delete("/{name}")
 async def delete(name: str, key: Manager, controller: ControllerOf) -> replies.Empty:
     """Delete an endpoint. Requests in flight end as they would."""
-    controller.endpoints.delete(name)
+    controller.endpoints.delete(name, by=controller.access.actor(key))
     return replies.Empty()
 
 
 def _create(
     controller: Controller, body: CreateEndpoint | CreatePtEndpoint, asked: AskedConfig, key: Key, *, dry: bool
 ) -> Answer:
-    endpoints = controller.endpoints
-    act = endpoints.planned if dry else endpoints.create
+    endpoints, notes = controller.endpoints, body.ai_gateway.notes
+    act = endpoints.planned if dry else partial(endpoints.create, by=controller.access.actor(key))
     endpoint = act(
         body.name,
         asked,
@@ -95,8 +97,8 @@ def _create(
         tags=body.tag_pairs,
     )
     if dry:
-        return dry_run(controller, None, endpoint, of_call=body.ai_gateway.notes)
-    return detailed(controller, key, endpoint, of_call=body.ai_gateway.notes)
+        return dry_run(controller, None, endpoint, of_call=notes)
+    return detailed(controller, key, endpoint, of_call=notes)
 
 
 def _update(controller: Controller, key: Key, name: str, asked: AskedConfig, *, in_units: bool, dry: bool) -> Answer:
@@ -104,4 +106,4 @@ def _update(controller: Controller, key: Key, name: str, asked: AskedConfig, *, 
     check_unit(before, in_units=in_units)
     if dry:
         return dry_run(controller, before, controller.endpoints.planned_update(name, asked))
-    return detailed(controller, key, controller.endpoints.update(name, asked))
+    return detailed(controller, key, controller.endpoints.update(name, asked, by=controller.access.actor(key)))

@@ -25,7 +25,7 @@ async def put_ai_gateway(
     """Replace rate limits and fallback; what the body leaves out is switched off."""
     endpoint = controller.endpoints.get(name)
     asked = body or AiGatewayInput()
-    changed = controller.endpoints.set_options(name, asked.changed(endpoint.options))
+    changed = controller.endpoints.set_options(name, asked.changed(endpoint.options), by=controller.access.actor(key))
     await controller.tell(CREATE_TIMEOUT_S)
     told = replies.Notes(notes=[*limit_notes(controller.access, changed), *asked.notes])
     return replies.AiGatewayAnswer(**dict(ai_gateway(changed.options)), headrace=told)
@@ -38,7 +38,7 @@ async def put_rate_limits(
     """The legacy form: replace all rate limits, those of the AI gateway too, by limits of calls."""
     endpoint = controller.endpoints.get(name)
     options = (body or RateLimits()).changed(endpoint.options)
-    changed = controller.endpoints.set_options(name, options)
+    changed = controller.endpoints.set_options(name, options, by=controller.access.actor(key))
     await controller.tell(CREATE_TIMEOUT_S)
     return rate_limits(changed.options)
 

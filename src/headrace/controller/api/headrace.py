@@ -12,7 +12,7 @@ from headrace.controller.api.auth import Admin, ControllerOf
 from headrace.controller.api.body import EXACT
 from headrace.controller.api.structs import answers, told
 from headrace.controller.controller import Controller
-from headrace.controller.events import Event
+from headrace.controller.events import KINDS, Event
 from headrace.controller.refusal import Refusal
 from headrace.controller.series import KEPT_SECONDS, Point
 from headrace.controller.view import EndpointInfo, endpoint_info
@@ -99,6 +99,13 @@ async def events(
     before: Annotated[EventId | None, Query(description="Those that precede this id: the page before.")] = None,
 ) -> Response:
     """What the controller did and why, oldest first. A scaling event's ``data.inputs`` recompute its decision."""
+    unknown = [one for one in kind if one not in KINDS]
+    if unknown:
+        raise Refusal(
+            "INVALID_PARAMETER_VALUE",
+            f"{unknown[0][:80]!r} is no kind of event; there are: {', '.join(sorted(KINDS))}",
+            param="kind",
+        )
     found = controller.events.list(endpoint=endpoint, kinds=kind, limit=limit, after=after, before=before)
     return told(EventsInfo(tuple(found)))
 

@@ -64,4 +64,6 @@ async def patch_options(
 ) -> ServingEndpointDetailed:
     """Change how an endpoint treats requests and scales. It holds at once and makes no config version."""
     endpoint = controller.endpoints.get(name)
-    return detailed(controller, key, controller.endpoints.set_options(name, body.changed(endpoint.options)))
+    options = body.changed(endpoint.options)
+    changed = controller.endpoints.set_options(name, options, by=controller.access.actor(key))
+    return detailed(controller, key, changed)

@@ -120,13 +120,18 @@ async def update_permissions(
 
 async def _set(controller: Controller, endpoint: Endpoint, key: Key, levels: Levels) -> PermissionsAnswer:
     controller.access.set_levels(endpoint, levels)
-    given = ", ".join(f"{principal.words} {level.name}" for principal, level in sorted(levels.items())) or "none"
+    called = controller.access.called
+    given = ", ".join(
+        f"{principal.kind.replace('_', ' ')} {called(principal)!r} {level.name}"
+        for principal, level in sorted(levels.items())
+    )
     controller.events.add(
         controller.clock.now_ms(),
         "permissions_changed",
-        f"{key.owner.words} set the permissions of endpoint {endpoint.name}: {given}",
+        f"the permissions of endpoint {endpoint.name} were set: {given or 'none'}",
         endpoint=(endpoint.id, endpoint.name),
         data={"levels": {str(principal): level.name for principal, level in levels.items()}},
+        by=controller.access.actor(key),
     )
     await controller.tell(REVOKE_TIMEOUT_S)
     return _answer(controller, endpoint)
@@ -191,10 +196,7 @@ def _answer(controller: Controller, endpoint: Endpoint) -> PermissionsAnswer:
 
 
 def _entry(controller: Controller, principal: Principal, permission: Permission) -> AccessControl:
-    display_name = principal.name
-    if principal.kind == "service_principal":
-        found = controller.access.service_principals.get(principal.name)
-        display_name = found.name if found is not None else display_name
+    display_name = controller.access.called(principal)
     return AccessControl.model_validate(
         {f"{principal.kind}_name": principal.name, "display_name": display_name, "all_permissions": [permission]}
     )
