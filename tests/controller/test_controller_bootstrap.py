@@ -274,6 +274,8 @@ async def test_what_a_profile_process_tells_of_others_is_read(tmp_path: Path, mo
     program.chmod(0o700)
     monkeypatch.setattr(sys, "executable", str(program))
     assert await bootstrap.quick_profile("toy", tmp_path) == Outcome(0, "slow", others=0.25, disturbed=True)
+    program.write_text(f"#!/bin/sh\necho '{line}'\nexit 3\n")
+    assert await bootstrap.quick_profile("toy", tmp_path) == Outcome(0, "", others=0.25, disturbed=True)
     program.write_text("#!/bin/sh\nexit 3\n")
     assert await bootstrap.quick_profile("toy", tmp_path) == Outcome(3, "")
 

@@ -76,7 +76,21 @@ async def test_a_newer_profile_is_no_problem_of_what_was_sold_by_an_older_one(ht
 
 async def test_a_measurement_that_was_not_valid_is_told_of_the_model(http: Http) -> None:
     change(http, {"problems": ("others used the cores",)})
-    assert (await toy(http))["profile_doubts"] == ["its measurement is not valid: others used the cores"]
+    model = await toy(http)
+    assert model["profile_doubts"] == ["its measurement is not valid: others used the cores"]
+    assert model["profile_status"] == "doubtful"
+
+
+async def test_what_is_sold_by_a_measurement_that_was_not_valid_is_doubtful_wherever_it_is_named(http: Http) -> None:
+    change(http, {"problems": ("others used the cores",)})
+    http.world.create("a", 1, 1)
+    (entity,) = (await http.get("/api/headrace/v1/endpoints/a"))[1]["entities"]
+    assert entity["profile_status"] == "doubtful"
+    created = (await http.get("/api/headrace/v1/events"))[1]["events"][-1]
+    assert "(doubtful profile, simulated engine)" in created["message"]
+    _, problems, of_server = await told(http)
+    assert any("its measurement is not valid: others used the cores" in problem for problem in problems)
+    assert any("its measurement is not valid" in problem for problem in of_server)
 
 
 async def test_a_model_that_runs_by_another_engine_now_was_never_measured(http: Http) -> None:

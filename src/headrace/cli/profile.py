@@ -14,6 +14,7 @@ from headrace.cli.connection import data_dir as local_data_dir
 from headrace.cli.errors import CommandError, UsageError
 from headrace.cli.live_line import live_line
 from headrace.cli.load_options import objective
+from headrace.cli.load_runs import INVALID_STATUS
 from headrace.cli.options import DataDirOption, JsonOption
 from headrace.cli.output import console, print_json
 from headrace.cli.profile_view import doubts_of, print_profile
@@ -60,7 +61,7 @@ def profile(
     Starts replicas of its own on distinct cores, loads all of them at once, and writes the profile with its errors into
     the local data directory, where the model must be registered. Nothing else should run meanwhile: blocks that others
     disturb are repeated while there is time, and a measurement with too few undisturbed ones is not valid, says so, and
-    takes the place of no valid one. A new profile applies to an endpoint only by a config update.
+    takes the place of no valid one; where there is none it is written, sold as doubtful, and the exit status is 3. A new profile applies to an endpoint only by a config update.
     """
     from headrace.bench.profiling.effort import FULL, QUICK, full_within  # noqa: PLC0415
     from headrace.bench.profiling.lock import alone, machine_lock  # noqa: PLC0415
@@ -95,6 +96,10 @@ def profile(
             console().print(f"written to {path}", markup=False)
     if not kept:
         raise CommandError(f"not written: the measurement is not valid, and the profile in {path} is; measure again")
+    if measured.profile.problems:
+        raise CommandError(
+            f"INVALID: the profile is doubtful, and {model} is sold so until it is measured again", INVALID_STATUS
+        )
 
 
 def _stop(model: str | None, data_dir: Path | None, *, json_output: bool) -> None:

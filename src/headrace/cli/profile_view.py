@@ -41,7 +41,8 @@ def print_profile(profile: Profile) -> None:
     out = console()
     half = (profile.chunk_high - profile.chunk_low) / 2 / profile.chunk_mean
     engine = "" if profile.simulated else f"{profile.engine_version or profile.engine}, "
-    label = profile_label(profile.status, simulated=profile.simulated)
+    status = f"{profile.status}, doubtful" if profile.problems else profile.status
+    label = profile_label(status, simulated=profile.simulated)
     out.print(f"{profile.model} ({engine}{label}): chunk [bold]{profile.chunk:,}[/bold] reference tokens/s")
     out.print(
         f"mean {profile.chunk_mean:,.1f}, 95% interval {profile.chunk_low:,.1f} to {profile.chunk_high:,.1f} "

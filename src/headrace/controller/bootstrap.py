@@ -38,6 +38,8 @@ RETRY_S = 10.0
 """After an attempt that failed or that other programs disturbed: what was in its way may end."""
 QUIET_S = 20.0
 """Without a request, after an attempt that one ended: who has begun to try the server goes on for a while."""
+INVALID_STATUS = 3
+"""``headrace profile`` ends with it where it wrote a profile whose measurement was not valid."""
 GAVE_UP: Final = "measuring_given_up"
 SPOILED: Final = "measuring_spoiled"
 DISTURBED: Final = "measuring_disturbed"
@@ -207,7 +209,9 @@ async def quick_profile(model: str, data_dir: Path) -> Outcome:
         seen = _told(told.read())
         if not in_time:
             words = "; ".join(filter(None, (f"it did not end within {TIMEOUT_S:g} s", words)))
-        return Outcome(code, words, seen.others, seen.disturbed)
+        # A profile that others disturbed is there all the same: it is for the caller to say whether to keep it.
+        written = code == INVALID_STATUS and seen.disturbed
+        return Outcome(0 if written else code, words, seen.others, seen.disturbed)
 
 
 def _told(output: bytes) -> _Told:

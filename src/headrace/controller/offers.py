@@ -66,7 +66,8 @@ class Offers:
         return model
 
     def profile(self, model: ModelSettings) -> Profile:
-        """What is known of a model here, provisional where it was not measured here as it is now. Raises Refusal."""
+        """What is known of a model here: doubtful where its measurement was not valid, provisional where it was not
+        measured here as it is now. Raises Refusal."""
         try:
             profile = files.find(model, self._profiles)
             other = files.of_another_engine(model, self._profiles)
@@ -80,6 +81,8 @@ class Offers:
                 f"run `headrace profile {model.name}` first",
                 param="entity_name",
             )
+        if profile.problems:
+            return msgspec.structs.replace(profile, status="doubtful")
         return msgspec.structs.replace(profile, status="provisional") if self.mismatches(model, profile) else profile
 
     def mismatches(self, model: ModelSettings, profile: Profile) -> list[str]:
@@ -104,12 +107,14 @@ class Offers:
         return profile if profile is not None and profile.id == entity.profile_id else None
 
     def outdated(self, entity: Entity) -> list[str]:
-        """In words, why the profile by which an entity was sold no longer holds here, if it is still the newest."""
+        """In words, why the profile by which an entity was sold does not hold here, if it is still the newest."""
         profile = self.sold_by(entity)
-        try:
-            return [] if profile is None else self.mismatches(self.model(entity.model.name), profile)
-        except Refusal:
+        if profile is None:
             return []
+        try:
+            return self.mismatches(self.model(entity.model.name), profile) + validity.invalid(profile)
+        except Refusal:
+            return validity.invalid(profile)
 
     def entities(
         self, asked: AskedConfig, *, now_ms: int, before: Config | None, others: Sequence[Endpoint]

@@ -100,7 +100,7 @@ class EntityInfo(msgspec.Struct, frozen=True, kw_only=True):
     weights: Weights
     profile_id: str
     profile_status: str
-    """``provisional``, ``quick`` or ``measured``."""
+    """``provisional``, ``quick``, ``measured`` or ``doubtful``."""
     price_per_chunk_hour: str
     currency: str
     start_s: float | None

@@ -108,7 +108,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     model_sha256: str | None
     engine: str
     engine_version: str | None
-    status: Literal["provisional", "quick", "measured"]
+    status: Literal["provisional", "quick", "measured", "doubtful"]
+    """Doubtful is never in a file: a profile with ``problems`` is sold as such."""
     chunk: int
     """Reference tokens/s of one replica with all replicas of the machine loaded: lower end of the 95% interval, rounded
     down to two significant digits."""

@@ -23,7 +23,7 @@ class HeadraceChunk(Reply):
     price_per_chunk_hour: str
     currency: str
     profile_id: str
-    profile_status: str = Field(description="provisional, quick or measured.")
+    profile_status: str = Field(description="provisional, quick, measured or doubtful.")
 
 
 class OptimizationInfo(Reply):

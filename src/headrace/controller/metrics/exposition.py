@@ -48,7 +48,7 @@ def families_of(reading: Reading) -> Iterator[Metric]:
     yield from _server(reading)
     info = GaugeMetricFamily(
         "headrace_entity_info",
-        "1: what a served entity is. profile_status: provisional, quick or measured.",
+        "1: what a served entity is. profile_status: provisional, quick, measured or doubtful.",
         labels=(*ENTITY, "model", "model_version", "engine", "profile_status"),
     )
     for one in entities:
