@@ -298,6 +298,17 @@ async def test_the_last_admin_key_cannot_be_revoked(http: Http) -> None:
     assert (await http.delete("/api/headrace/v1/keys/00000000"))[0] == 404
 
 
+@pytest.mark.parametrize(("key", "code"), [("", "missing_api_key"), ("hr-00000000.none", "invalid_api_key")])
+@pytest.mark.parametrize("path", ["/metrics", BASE, "/api/headrace/v1/status"])
+async def test_a_call_without_a_key_that_holds_is_answered_as_by_a_gateway(
+    http: Http, path: str, key: str, code: str
+) -> None:
+    status, answer = await http.get(path, key=key)
+    assert (status, answer["error_code"], answer["type"]) == (401, "UNAUTHENTICATED", "authentication_error")
+    info = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": code, "domain": "headrace", "metadata": {}}
+    assert (answer["code"], answer["details"]) == (code, [info])
+
+
 async def test_what_is_not_there_is_answered_in_the_same_form(http: Http) -> None:
     for method, path, status in (("GET", "/api/nothing", 404), ("PUT", "/api/headrace/v1/status", 405)):
         got, answer = await http.call(method, path)

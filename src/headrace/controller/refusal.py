@@ -20,9 +20,11 @@ Code = Literal[
 class Refusal(Exception):
     """The message says what was wrong, what was expected and what to do."""
 
-    def __init__(self, code: Code, message: str, *, param: str | None = None) -> None:
+    def __init__(self, code: Code, message: str, *, param: str | None = None, reason: str | None = None) -> None:
         super().__init__(message)
         self.code: Code = code
         self.message = message
         self.param = param
         """The field of the request, such as ``max_provisioned_throughput``."""
+        self.reason = reason or code.lower()
+        """What OpenAI's clients read as ``code``."""

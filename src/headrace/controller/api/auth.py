@@ -32,10 +32,11 @@ def caller(request: Request, controller: ControllerOf, _: Annotated[object, Depe
     """The key or access token of the call. Raises Refusal 401 where it is none that holds."""
     scheme, _, text = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not text.strip():
-        raise Refusal("UNAUTHENTICATED", "no key; send `Authorization: Bearer KEY`")
+        raise Refusal("UNAUTHENTICATED", "no key; send `Authorization: Bearer KEY`", reason="missing_api_key")
     key = controller.access.caller(text.strip())
     if key is None:
-        raise Refusal("UNAUTHENTICATED", "this key or token is unknown, was revoked or has expired")
+        message = "this key or token is unknown, was revoked or has expired"
+        raise Refusal("UNAUTHENTICATED", message, reason="invalid_api_key")
     return key
 
 

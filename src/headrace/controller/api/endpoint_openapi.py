@@ -33,9 +33,14 @@ def document(endpoint: Endpoint) -> dict[str, Any]:
         "paths": {f"/serving-endpoints/{endpoint.name}/invocations": {"post": _invocations()}},
         "components": {
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
-            "schemas": {**_schemas(endpoint), "Error": ErrorBody.model_json_schema()},
+            "schemas": {**_schemas(endpoint), **_errors()},
         },
     }
+
+
+def _errors() -> dict[str, Any]:
+    schema = ErrorBody.model_json_schema(mode="serialization", ref_template="#/components/schemas/{model}")
+    return {**schema.pop("$defs"), "Error": schema}
 
 
 def _about(endpoint: Endpoint) -> str:

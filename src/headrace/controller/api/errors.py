@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
@@ -26,20 +26,31 @@ STATUS: dict[Code, int] = {
     "RESOURCE_ALREADY_EXISTS": 409,
     "RESOURCE_CONFLICT": 409,
 }
+ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"
 TYPES = {401: "authentication_error", 403: "permission_error", 500: "server_error"}
 
 log = logging.getLogger(__name__)
 
 
+class ErrorInfo(BaseModel):
+    """Where Databricks' SDK looks for what OpenAI's finds in ``code``."""
+
+    type: str = Field(default=ERROR_INFO, serialization_alias="@type")
+    reason: str
+    domain: str = "headrace"
+    metadata: dict[str, str] = {}
+
+
 class ErrorBody(BaseModel):
-    """``error_code`` is what Databricks' SDK reads, ``type``, ``code`` and ``param`` what OpenAI's does."""
+    """``error_code`` is what Databricks' SDK reads, ``type``, ``code`` and ``param`` what OpenAI's does. Gateways
+    answer with the same body."""
 
     error_code: str
     message: str
     type: str
     code: str
     param: str | None
-    details: list[dict[str, Any]] = []
+    details: list[ErrorInfo]
 
 
 MEANINGS: dict[int | str, str] = {
@@ -61,7 +72,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Refusal)
     async def _refused(request: Request, refusal: Refusal) -> JSONResponse:
-        return _answer(STATUS[refusal.code], refusal.code, refusal.message, refusal.param)
+        return _answer(STATUS[refusal.code], refusal.code, refusal.message, refusal.param, reason=refusal.reason)
 
     @app.exception_handler(RequestValidationError)
     async def _malformed(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -86,15 +97,19 @@ def install(app: FastAPI) -> None:
         )
 
 
-def _answer(status: int, error_code: str, message: str, param: str | None) -> JSONResponse:
+def _answer(
+    status: int, error_code: str, message: str, param: str | None, *, reason: str | None = None
+) -> JSONResponse:
+    reason = reason or error_code.lower()
     body = ErrorBody(
         error_code=error_code,
         message=_sendable(message),
         type=TYPES.get(status, "invalid_request_error"),
-        code=error_code.lower(),
+        code=reason,
         param=None if param is None else _sendable(param),
+        details=[ErrorInfo(reason=reason)],
     )
-    return JSONResponse(body.model_dump(), status_code=status)
+    return JSONResponse(body.model_dump(by_alias=True), status_code=status)
 
 
 def _methods(request: Request) -> list[str]:
