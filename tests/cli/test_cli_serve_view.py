@@ -45,6 +45,8 @@ def test_a_refusal_of_an_earlier_start_is_not_told_again(data_dir: DataDir, even
 def an_endpoint(status: str, *, measuring: bool = False) -> dict[str, Any]:
     return {
         "name": "a",
+        "state": "ready",
+        "problems": [],
         "chunk": 100,
         "min_chunks": 1,
         "max_chunks": 2,
@@ -108,3 +110,36 @@ def test_a_profile_that_may_not_hold_here_is_told_with_what_to_do(data_dir: Data
         Announcer(data_dir, lines.append, lambda _: None).run(api.url)
     assert f"The profile of toy: {doubt}; `headrace profile toy`" in lines
     assert not any("sound" in line for line in lines)
+
+
+def told_of(data: DataDir, *endpoints: dict[str, Any]) -> list[str]:
+    data.admin_key.write_text("hr-admin.key\n")
+    answers = {
+        "/healthz": ["ok"],
+        f"{OWN}/endpoints": [{"endpoints": list(endpoints)}],
+        f"{OWN}/models": [{"models": []}],
+    }
+    lines: list[str] = []
+    with ToyApi(answers) as api:
+        Announcer(data, lines.append, lambda _: None).run(api.url)
+    return lines
+
+
+CANNOT = "3 replicas in a row failed, the last: there is no file /gone.gguf"
+
+
+def test_a_server_whose_only_endpoint_cannot_start_does_not_call_itself_ready(data_dir: DataDir) -> None:
+    lines = told_of(data_dir, an_endpoint("quick") | {"state": "failed", "problems": [CANNOT]})
+    assert any(line.startswith("Up, but no endpoint can serve, after") for line in lines)
+    assert f"  cannot serve: {CANNOT}" in lines
+    assert not any(line.startswith(("Ready", "Try it")) for line in lines)
+    assert any("headrace status" in line for line in lines)
+
+
+def test_what_is_to_be_tried_is_an_endpoint_that_serves(data_dir: DataDir) -> None:
+    failed = an_endpoint("quick") | {"state": "failed", "problems": [CANNOT]}
+    lines = told_of(data_dir, failed, an_endpoint("quick") | {"name": "b"})
+    assert any(line.startswith("Ready after") for line in lines)
+    assert f"  cannot serve: {CANNOT}" in lines
+    (tried,) = [line for line in lines if line.startswith("Try it")]
+    assert '"model": "b"' in tried

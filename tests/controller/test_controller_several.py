@@ -267,6 +267,7 @@ async def test_requests_wait_no_cold_start_out_where_an_entity_with_traffic_fail
 
     await keep_failing("other")
     assert world.snapshot.endpoints[0].cold_start_deadline_s == 290
+    assert {one.name: one.failing for one in world.snapshot.endpoints[0].entities} == {"big": False, "spare": True}
     assert endpoint_info(world.controller, world.get("a")).state == "degraded"
     await keep_failing("toy")
     assert world.snapshot.endpoints[0].cold_start_deadline_s == 30

@@ -222,6 +222,27 @@ async def test_without_a_replica_before_the_deadline_it_is_a_503() -> None:
         assert r.kinds() == ["Rejected"]
 
 
+async def test_where_replicas_fail_the_client_is_told_so_and_no_more_and_the_gateway_is_not_ready() -> None:
+    async with rig() as r:
+        r.endpoint = endpoint_view(cold_start_deadline_s=0.05, failing=True)
+        await r.publish()
+        got = await r.chat()
+        told = check_error(got, 503, "cold_start")["message"]
+        assert told.endswith("Its replicas fail to start or do not answer; the operator sees why in `headrace status`.")
+        assert (await r.get("/healthz")).status == 200
+        ready = await r.get("/readyz")
+        assert (ready.status, ready.json["waits_for"]) == (503, "endpoints whose replicas fail: smollm2")
+
+
+async def test_a_gateway_that_serves_all_is_ready_and_one_that_waits_is_not() -> None:
+    async with rig(RAW) as r:
+        await r.publish()
+        assert (await r.get("/readyz")).status == 200
+        r.endpoint = endpoint_view(failing=True)
+        await r.publish()
+        assert (await r.get("/readyz")).status == 200, "a replica serves, whatever becomes of others"
+
+
 async def test_a_request_waits_for_a_replica_and_asks_for_one_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("headrace.gateway.link.TICK_S", 3600.0)
     async with rig(RAW) as r:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from headrace.cli.connection import Connection, local_cert, path_part
@@ -19,6 +19,8 @@ LONGEST_WATCH_S = 600.0
 """After this long the view stops looking; ``headrace status`` tells the rest."""
 
 API = "/api/headrace/v1"
+FAILED = "failed"
+"""State of an endpoint whose replicas cannot start."""
 REFUSED = "first_endpoint_refused"
 """Kind of the event by which the controller tells that it made no first endpoint."""
 MEASURING = "measuring_"
@@ -45,11 +47,19 @@ class Announcer:
         took = time.monotonic() - started
         key = self.data.admin_key
         self.tell({"url": url, "admin_key_file": str(key), "ready_s": round(took, 2)})
-        self.say(f"Ready after {took:.1f} s. Admin key: {key}")
         try:
-            self._endpoints(Connection(url, key.read_text().strip(), local_cert(self.data)), url)
+            server = Connection(url, key.read_text().strip(), local_cert(self.data))
+            endpoints = server.get(f"{API}/endpoints")["endpoints"]
         except (CommandError, OSError) as error:
+            self.say(f"Up after {took:.1f} s. Admin key: {key}")
             self.say(f"Cannot read the endpoints: {error}")
+            return
+        serves = not endpoints or any(endpoint["state"] != FAILED for endpoint in endpoints)
+        self.say(f"{'Ready' if serves else 'Up, but no endpoint can serve,'} after {took:.1f} s. Admin key: {key}")
+        try:
+            self._endpoints(server, endpoints, url)
+        except (CommandError, OSError) as error:
+            self.say(f"Cannot read more: {error}")
 
     def _healthy(self, url: str) -> bool:
         server = Connection(url, None, local_cert(self.data))
@@ -66,8 +76,7 @@ class Announcer:
             time.sleep(POLL_S)
         return False
 
-    def _endpoints(self, server: Connection, url: str) -> None:
-        endpoints = server.get(f"{API}/endpoints")["endpoints"]
+    def _endpoints(self, server: Connection, endpoints: Sequence[dict[str, Any]], url: str) -> None:
         if not endpoints:
             # Of this start only: an older refusal stays in the log.
             for event in server.get(f"{API}/events")["events"]:
@@ -77,10 +86,17 @@ class Announcer:
             return
         for endpoint in endpoints:
             self.say(f"Endpoint {_range(endpoint)}")
+            if endpoint["state"] == FAILED:
+                for problem in endpoint["problems"]:
+                    self.say(f"  cannot serve: {problem}")
         for model in server.get(f"{API}/models")["models"]:
             for doubt in model["profile_doubts"]:
                 self.say(f"The profile of {model['name']}: {doubt}; `headrace profile {model['name']}`")
-        self.say("Try it:\n" + _curl(url, self.data, endpoints[0]["name"]))
+        serving = next((endpoint for endpoint in endpoints if endpoint["state"] != FAILED), None)
+        if serving is None:
+            self.say("It is tried on; see how with: headrace status")
+        else:
+            self.say("Try it:\n" + _curl(url, self.data, serving["name"]))
         self.say(f"The page: {url}/   Other commands: headrace --help   Stop: Ctrl-C")
         for endpoint in endpoints:
             self._measured(server, endpoint)

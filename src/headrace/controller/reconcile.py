@@ -294,7 +294,12 @@ class Reconciler:
         snapshot = self._views.snapshot(
             endpoints,
             self._roster.all(),
-            failing={endpoint.id for endpoint in endpoints if self._keeps_waiting(endpoint)},
+            failing=frozenset(
+                entity.id
+                for endpoint in endpoints
+                for entity in endpoint.current.entities
+                if self.watches.failing(endpoint, entity)
+            ),
             version=before.version if before else 0,
             restored=self._restored,
         )
@@ -302,8 +307,3 @@ class Reconciler:
             snapshot = msgspec.structs.replace(snapshot, version=self._store.count("snapshot"))
             await self._link.publish(snapshot)
         return snapshot.version
-
-    def _keeps_waiting(self, endpoint: Endpoint) -> bool:
-        """Some of its requests go where no start can be relied on."""
-        routed = [entity for entity in endpoint.current.entities if entity.traffic]
-        return any(self.watches.failing(endpoint, entity) for entity in routed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 from headrace.controller.access import Access
@@ -40,13 +40,13 @@ class Views:
         endpoints: Sequence[Endpoint],
         replicas: Sequence[Replica],
         *,
-        failing: Collection[str],
+        failing: frozenset[str],
         version: int,
         restored: bool,
     ) -> Snapshot:
         """An endpoint whose first config cannot serve yet is there too: requests wait for it as for a cold start.
 
-        ``failing``: ids of endpoints that send requests to a served entity whose replicas fail.
+        ``failing``: ids of served entities whose replicas fail.
         """
         access = self._access
         return Snapshot(
@@ -55,7 +55,7 @@ class Views:
             endpoints=self._endpoints.of(
                 _endpoint,
                 (
-                    (one.id, (one, access.queriers(one), access.rate_limits(one), one.id in failing))
+                    (one.id, (one, access.queriers(one), access.rate_limits(one), failing & one.entities.keys()))
                     for one in endpoints
                 ),
             ),
@@ -103,17 +103,17 @@ class _Kept(Generic[View]):
 
 
 def _endpoint(
-    endpoint: Endpoint, queriers: tuple[str, ...] | None, limits: tuple[RateLimit, ...], failing: bool
+    endpoint: Endpoint, queriers: tuple[str, ...] | None, limits: tuple[RateLimit, ...], failing: frozenset[str]
 ) -> EndpointView:
     options, config = endpoint.options, endpoint.current
     cold_start_s = options.cold_start_deadline_s
-    if failing:
+    if any(entity.traffic and entity.id in failing for entity in config.entities):
         # There is no cold start to wait for: a request learns of it as soon as of any other lack of a slot.
         cold_start_s = min(cold_start_s, options.queue_deadline_s)
     return EndpointView(
         id=endpoint.id,
         name=endpoint.name,
-        entities=tuple(_entity(config, entity) for entity in config.entities),
+        entities=tuple(_entity(config, entity, failing=entity.id in failing) for entity in config.entities),
         overload=options.overload,
         fallback=options.fallback,
         queue_deadline_s=options.queue_deadline_s,
@@ -124,7 +124,7 @@ def _endpoint(
     )
 
 
-def _entity(config: Config, entity: Entity) -> EntityView:
+def _entity(config: Config, entity: Entity, *, failing: bool) -> EntityView:
     weights = entity.weights
     return EntityView(
         id=entity.id,
@@ -139,6 +139,7 @@ def _entity(config: Config, entity: Entity) -> EntityView:
         slots=entity.model.slots,
         default_max_tokens=entity.model.default_max_tokens,
         traffic=entity.traffic,
+        failing=failing,
     )
 
 

@@ -42,6 +42,9 @@ ROUTES = {
     "/serving-endpoints/embeddings": _openai(Shape.EMBEDDING),
 }
 NOT_SERVED = frozenset(("/v1/responses", "/serving-endpoints/responses"))
+HEALTHZ = "/healthz"
+"""What it should serve was tried; whether it does is for the other one to say."""
+HEALTH = frozenset((HEALTHZ, "/readyz"))
 INVOCATIONS = re.compile(r"/serving-endpoints/([^/]+)/invocations")
 MODELS = re.compile(r"/v1/models(?:/([^/]+))?")
 ALL_METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
@@ -73,7 +76,7 @@ class App:
         request = exchange.request
         path = request.path
         line = AccessLine(self._ids.next(), request.method, path)
-        if path == "/healthz":
+        if path in HEALTH:
             self._health(exchange, line)
             return None
         route = ROUTES.get(path)
@@ -181,7 +184,7 @@ class App:
 
     def _health(self, exchange: Exchange, line: AccessLine) -> None:
         """Not in the access log: it is asked every second, by nobody in particular."""
-        waits_for = self._live.waits_for()
+        waits_for = self._live.waits_for() if line.path == HEALTHZ else self._live.lacks()
         state = {"status": "ok"} if waits_for is None else {"status": "unavailable", "waits_for": waits_for}
         headers = [(b"x-request-id", line.id.encode()), JSON, (b"cache-control", b"no-store")]
         exchange.respond(200 if waits_for is None else 503, headers, msgspec.json.encode(state))

@@ -79,6 +79,11 @@ class LiveEndpoint:
         """A replica takes new requests."""
         return any(entity.has_replica for entity in self.entities)
 
+    @property
+    def fails(self) -> bool:
+        """Requests are routed to what has no replica, and no start can be relied on."""
+        return any(entity.fails and entity.view.traffic for entity in self.entities)
+
     def route(self) -> LiveEntity:
         """Where the next request goes by the traffic split."""
         if len(self.entities) == 1:

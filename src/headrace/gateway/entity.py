@@ -77,6 +77,11 @@ class LiveEntity:
         self._set_view(view)
         self._set_replicas(replicas)
 
+    @property
+    def fails(self) -> bool:
+        """It has no replica, and no start can be relied on."""
+        return self.view.failing and not self.has_replica
+
     # What the snapshot says.
 
     def update(self, endpoint: EndpointView, view: EntityView, replicas: Iterable[ReplicaView]) -> None:

@@ -62,6 +62,8 @@ TYPE_FIELDS = {
     b"text/event-stream; charset=utf-8": STREAM_FIELDS,
     b"": b"",
 }
+FAILING = "Its replicas fail to start or do not answer; the operator sees why in `headrace status`."
+"""Why is not for clients: it has paths in it."""
 COMMENT = b": waiting\n\n"
 
 log = logging.getLogger(__name__)
@@ -241,9 +243,10 @@ class Flight:
             if isinstance(decision, Dispatch):
                 self._dispatch(decision)
                 return
-            error = ApiError(
-                decision.status, decision.message, code=decision.reason, retry_after_s=decision.retry_after_s
-            )
+            message = decision.message
+            if self._entity.fails and decision.status == 503:
+                message = f"{message} {FAILING}"
+            error = ApiError(decision.status, message, code=decision.reason, retry_after_s=decision.retry_after_s)
             if not self._falls_back(error, "engine_failed"):
                 self._account.refuse(decision)
                 self._fail(error, "engine_failed", final=True)

@@ -86,6 +86,11 @@ class Live:
             return f"endpoints to be restored: {', '.join(cold)}" if cold else "endpoints to be restored"
         return None
 
+    def lacks(self) -> str | None:
+        """What keeps it from being ready: ``waits_for``, else endpoints that cannot serve; None for nothing."""
+        failing = sorted(name for name, endpoint in self.endpoints.items() if endpoint.fails)
+        return self.waits_for() or (f"endpoints whose replicas fail: {', '.join(failing)}" if failing else None)
+
     @property
     def removing(self) -> bool:
         """An entity that was deleted may have its last tick now."""

@@ -64,6 +64,8 @@ class EntityView(msgspec.Struct, frozen=True):
     default_max_tokens: int
     traffic: int = 100
     """Percentage of the endpoint's requests that are routed here; those of all its entities add up to 100."""
+    failing: bool = False
+    """Its replicas fail to start again and again, or do not answer."""
 
 
 class RateLimitView(msgspec.Struct, frozen=True):
