@@ -66,11 +66,38 @@ async def test_an_update_is_compared_with_what_is_sold(http: Http) -> None:
     }
     assert told["config_version"] == 2
     assert told["says"] == [
-        "toy-1: restarts nothing, and starts 1 chunk more",
+        "toy-1: restarts nothing, and starts 1 chunk more; the range rises from 1000..2000 to 2000..3000 reference "
+        "tokens/s",
         "it costs 7.200000 to 10.800000 USD an hour, instead of 3.600000 to 7.200000: 3.600000 more at the minimum, "
         "3.600000 more at the maximum",
     ]
     assert http.world.get("a").target.version == 1
+
+
+async def test_another_model_in_as_many_chunks_is_another_range(http: Http) -> None:
+    http.world.model("small", chunk=400)
+    await made(http, 2, 2)
+    small = {"name": "toy-1", "entity_name": "small", "max_provisioned_throughput": 800}
+    small["min_provisioned_throughput"] = 800
+    status, told = await http.put(f"{BASE}/a/config{DRY}", {"served_entities": [small]})
+    assert status == 200
+    (entity,) = told["served_entities"]
+    assert (entity["tokens_s"], entity["tokens_s_before"]) == ({"min": 800, "max": 800}, {"min": 2000, "max": 2000})
+    assert told["says"][0].endswith("; the range falls from 2000 to 800 reference tokens/s")
+    assert told["removed"] == [], "it keeps its name"
+    assert not any("any more" in said for said in told["says"])
+    status, updated = await http.put(f"{BASE}/a/config", {"served_entities": [small]})
+    assert status == 200
+    assert updated["headrace"]["notes"] == ["the range falls from 2000 to 800 reference tokens/s"]
+
+
+async def test_replicas_that_drain_take_no_room(http: Http) -> None:
+    await made(http, 4, 4)
+    assert (await http.delete(f"{BASE}/a"))[0] == 200
+    _, told = await http.post(BASE + DRY, {"name": "b", "config": served(1, 4)})
+    (entity,) = told["served_entities"]
+    assert (entity["chunks_started"], entity["chunks_pending"]) == (1, 0)
+    assert told["says"][0] == "toy-1: brings up 1 chunk"
 
 
 async def test_units_are_told_in_units(http: Http) -> None:

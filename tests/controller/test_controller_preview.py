@@ -59,7 +59,9 @@ async def test_chunks_for_which_there_is_no_room_are_told(world: World) -> None:
     await running(world, 2, 2)
     (one,) = create(world, 1, 4).entities
     assert (one.starts, one.pending) == (1, 2)
-    assert "2 chunks of its maximum find no room as things are" in one.says
+    assert one.says.endswith(
+        "; for 2 chunks of its maximum there is no room as things are: they stay pending until there is"
+    )
 
 
 async def test_a_new_range_restarts_nothing(world: World) -> None:
@@ -92,8 +94,16 @@ async def test_entities_share_the_room_in_their_order_and_what_goes_is_named(wor
     asked = config((entity("x", 2, 2, model="other"), 50), (entity("y", 1, 2, model="other"), 50))
     seen = update(world, asked)
     assert [one.roll_out for one in seen.entities] == ["beside", "beside"]
-    assert [one.pending for one in seen.entities] == [0, 1]
+    assert [one.pending for one in seen.entities] == [0, 0], "toy-1 leaves its place to the second one of y"
     assert [one.name for one in seen.removed] == ["toy-1"]
+
+
+async def test_places_that_the_old_replicas_leave_are_not_missing(world: World) -> None:
+    await running(world, 2, 2)
+    (one,) = update(world, AskedConfig(entities=(entity(None, 1, 4, model="other"),))).entities
+    assert (one.roll_out, one.starts, one.pending) == ("beside", 1, 0)
+    asked = config((entity("x", 1, 3, model="other"), 50), (entity("y", 1, 4, model="other"), 50))
+    assert [one.pending for one in update(world, asked).entities] == [0, 2], "each of them is left once"
 
 
 async def test_a_newer_chunk_is_told(world: World) -> None:

@@ -71,11 +71,13 @@ def preview(
     seen = []
     wanted = {entity.runs_as for entity in after.target.entities}
     others = sum(r.phase in COMING | {Phase.READY} and r.runs_as not in wanted for r in replicas)
+    freed = others
     for entity in after.target.entities:
         pool, whole = pool_of(entity.model), max(1, capacity(entity.model))
         left = max(0, room(entity.model) - ceil(taken[pool] * whole))
-        one = _entity(entity, old, len(of(replicas, entity)), others, left)
+        one, used = _entity(entity, old, len(of(replicas, entity)), others, left, freed)
         taken[pool] += Fraction(one.starts, whole)
+        freed -= used
         seen.append(one)
     kept = {entity.id for entity in after.target.entities}
     return Preview(
@@ -95,8 +97,11 @@ def cost(config: Config | None) -> Cost:
     )
 
 
-def _entity(entity: Entity, old: Sequence[Entity], running: int, others: int, room: int) -> EntityPreview:
-    """``others``: replicas that the new config does not name."""
+def _entity(
+    entity: Entity, old: Sequence[Entity], running: int, others: int, room: int, freed: int
+) -> tuple[EntityPreview, int]:
+    """And how many of the ``freed`` places it takes: ``others`` are replicas that the new config does not name, and
+    leave theirs to it."""
     kept = min(running, entity.max_chunks)
     starts = max(0, entity.min_chunks - kept)
     now = next((one for one in old if one.id == entity.id or one.name == entity.name), None)
@@ -125,12 +130,16 @@ def _entity(entity: Entity, old: Sequence[Entity], running: int, others: int, ro
     if starts > room and roll_out in ("restarts_nothing", "brings_up"):
         says += ", for which others give up what they have above their minimum"
     pending = max(0, entity.max_chunks - max(kept, entity.min_chunks) - max(0, room - starts))
-    if roll_out == "replaces":
-        pending = max(0, pending - others)
+    # Of those freed, its minimum takes what has no room beside them.
+    left = max(0, freed - max(0, starts - room))
+    pending, used = max(0, pending - left), freed - left + min(left, pending)
     if pending:
+        it_stays = "it stays" if pending == 1 else "they stay"
         says += (
-            f"; {counted(pending, 'chunk')} of its maximum find no room as things are, and stay pending until they do"
+            f"; for {counted(pending, 'chunk')} of its maximum there is no room as things are: {it_stays} pending "
+            "until there is"
         )
     if now is not None and now.model.name == entity.model.name and now.chunk != entity.chunk:
         says += f"; its chunk becomes {entity.chunk} reference tokens/s instead of {now.chunk}, by a newer profile"
-    return EntityPreview(entity=entity, roll_out=roll_out, kept=kept, starts=starts, pending=pending, says=says)
+    seen = EntityPreview(entity=entity, roll_out=roll_out, kept=kept, starts=starts, pending=pending, says=says)
+    return seen, used

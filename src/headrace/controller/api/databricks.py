@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from headrace.controller.api import databricks_replies as replies
 from headrace.controller.api.auth import Admin, Caller, ControllerOf, Manager, Viewer, visible
 from headrace.controller.api.databricks_bodies import CreateEndpoint, CreatePtEndpoint, UpdatePtConfig
+from headrace.controller.api.databricks_changes import range_changes
 from headrace.controller.api.databricks_configs import CoreConfigInput
 from headrace.controller.api.databricks_dry_run import DryRun, DryRunQuery, dry_run
 from headrace.controller.api.databricks_options import PatchTags
@@ -106,4 +107,5 @@ def _update(controller: Controller, key: Key, name: str, asked: AskedConfig, *, 
     check_unit(before, in_units=in_units)
     if dry:
         return dry_run(controller, before, controller.endpoints.planned_update(name, asked))
-    return detailed(controller, key, controller.endpoints.update(name, asked, by=controller.access.actor(key)))
+    updated = controller.endpoints.update(name, asked, by=controller.access.actor(key))
+    return detailed(controller, key, updated, of_call=[*range_changes(before.current, updated.target)])

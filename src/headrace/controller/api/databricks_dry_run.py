@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Annotated, Any, Literal
 
 from fastapi import Query
 from pydantic import Field
 
+from headrace.controller.api.databricks_changes import predecessors, range_change, sold
 from headrace.controller.api.databricks_notes import notes
 from headrace.controller.api.databricks_replies import Reply
 from headrace.controller.api.databricks_view import size
 from headrace.controller.controller import Controller
-from headrace.controller.endpoint import Endpoint
+from headrace.controller.endpoint import Endpoint, Entity
+from headrace.controller.fleets import pool_of
+from headrace.controller.lifecycle import Phase, Replica
 from headrace.controller.preview import Cost, EntityPreview, Preview, RollOut, preview
+from headrace.controller.rollout import Room
+from headrace.engines.base import ModelSettings
 from headrace.ledger.bills import decimal
 
 DryRunQuery = Annotated[
@@ -35,6 +41,13 @@ class CostsOutput(Reply):
     difference: CostOutput | None = None
 
 
+class RangeOutput(Reply):
+    """Reference tokens/s."""
+
+    min: int
+    max: int
+
+
 class EntityDryRun(Reply):
     """One served entity of the new config."""
 
@@ -44,6 +57,10 @@ class EntityDryRun(Reply):
     min_provisioned_throughput: int | None = Field(default=None, description="Reference tokens/s, as is the next.")
     max_provisioned_throughput: int | None = None
     provisioned_model_units: int | None = None
+    tokens_s: RangeOutput = Field(description="The range in reference tokens/s, also of one in model units.")
+    tokens_s_before: RangeOutput | None = Field(
+        default=None, description="That of the served entity of which it takes the place; there where there is one."
+    )
     chunk: int = Field(description="Reference tokens/s.")
     min_chunks: int
     max_chunks: int
@@ -73,12 +90,17 @@ def dry_run(controller: Controller, before: Endpoint | None, after: Endpoint, *,
         before,
         after,
         controller.roster.of(after.id),
-        room=controller.fleet.room,
+        room=room_of(controller),
         capacity=controller.fleet.capacity,
     )
     currency = after.target.entities[0].currency
-    removed = [entity.name for entity in seen.removed]
-    says = [f"{one.entity.name}: {one.says}" for one in seen.entities]
+    old = predecessors(before.current if before is not None else None, after.target)
+    kept = {entity.id for entity in old.values()}
+    removed = [entity.name for entity in seen.removed if entity.id not in kept]
+    says = []
+    for one in seen.entities:
+        change = range_change(old.get(one.entity.id), one.entity)
+        says.append(f"{one.entity.name}: {one.says}" + (f"; {change}" if change else ""))
     says += [f"{name}: is not served any more" for name in removed]
     says += [*notes(controller.access, after), *of_call]
     costs = _costs(seen, currency)
@@ -86,20 +108,40 @@ def dry_run(controller: Controller, before: Endpoint | None, after: Endpoint, *,
         dry_run=True,
         name=after.name,
         config_version=after.target.version,
-        served_entities=[_entity(after, one) for one in seen.entities],
+        served_entities=[_entity(after, one, old.get(one.entity.id)) for one in seen.entities],
         removed=removed,
         cost_per_hour=costs,
         says=[*says, _price(costs)],
     )
 
 
-def _entity(endpoint: Endpoint, one: EntityPreview) -> EntityDryRun:
+def room_of(controller: Controller) -> Room:
+    """Replicas of a model that fit beside all that is to stay: those that drain, or are about to, make room."""
+
+    def room(model: ModelSettings) -> int:
+        shares = (
+            Fraction(1, max(1, controller.fleet.capacity(replica.model)))
+            for replica in controller.roster.all()
+            if _leaves(controller, replica) and pool_of(replica.model) == pool_of(model)
+        )
+        return controller.fleet.room(model) + int(sum(shares, Fraction()) * controller.fleet.capacity(model))
+
+    return room
+
+
+def _leaves(controller: Controller, replica: Replica) -> bool:
+    deleted = controller.store.get(replica.endpoint_id) is None
+    return replica.phase is Phase.DRAINING or (deleted and replica.phase in (Phase.LOADING, Phase.READY))
+
+
+def _entity(endpoint: Endpoint, one: EntityPreview, old: Entity | None) -> EntityDryRun:
     entity = one.entity
+    ranges: dict[str, Any] = {"tokens_s": _range(entity)} | ({"tokens_s_before": _range(old)} if old else {})
     return EntityDryRun(
         name=entity.name,
         entity_name=entity.model.name,
         entity_version=entity.model.version,
-        **size(endpoint, entity),
+        **(size(endpoint, entity) | ranges),
         chunk=entity.chunk,
         min_chunks=entity.min_chunks,
         max_chunks=entity.max_chunks,
@@ -110,6 +152,11 @@ def _entity(endpoint: Endpoint, one: EntityPreview) -> EntityDryRun:
         chunks_pending=one.pending,
         says=one.says,
     )
+
+
+def _range(entity: Entity) -> RangeOutput:
+    low, high = sold(entity)
+    return RangeOutput(min=low, max=high)
 
 
 def _costs(seen: Preview, currency: str) -> CostsOutput:
