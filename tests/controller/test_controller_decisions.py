@@ -176,6 +176,15 @@ async def test_knobs_in_force_are_told_with_the_defaults_filled_in(http: Http) -
     assert (told["headroom"], told["slow_window_s"], told["fast_window_s"]) == (0.5, 120.0, 10.0)
 
 
+async def test_a_slow_window_that_is_shorter_than_the_fast_one_is_told_to_be_longer(http: Http) -> None:
+    http.world.create("a", 1, 2)
+    told = (await http.patch(PATH, {"scaling": {"fast_window_s": 40, "slow_window_s": 5}}))[1]
+    (note,) = told["headrace"]["notes"]
+    assert note.startswith("toy-1: scaling.slow_window_s is 5, and the slow window 40 s, as long as the fast one")
+    told = (await http.patch(PATH, {"scaling": {"slow_window_s": 50}}))[1]
+    assert told["headrace"]["notes"] == []
+
+
 async def test_a_change_of_knobs_restarts_nothing_makes_no_version_and_holds_from_the_next_decision(http: Http) -> None:
     world = http.world
     world.create("a", 1, 4)

@@ -102,7 +102,7 @@ def dry_run(controller: Controller, before: Endpoint | None, after: Endpoint, *,
         change = range_change(old.get(one.entity.id), one.entity)
         says.append(f"{one.entity.name}: {one.says}" + (f"; {change}" if change else ""))
     says += [f"{name}: is not served any more" for name in removed]
-    says += [*notes(controller.access, after), *of_call]
+    says += [*notes(controller, after), *of_call]
     costs = _costs(seen, currency)
     return DryRun(
         dry_run=True,

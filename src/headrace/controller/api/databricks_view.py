@@ -60,7 +60,7 @@ def detailed(
         route_optimized=False,
         ai_gateway=ai_gateway(endpoint.options),
         state=_state(endpoint, now),
-        headrace=_headrace(endpoint, [*notes(controller.access, endpoint), *of_call]),
+        headrace=_headrace(endpoint, [*notes(controller, endpoint), *of_call]),
         **_configs(endpoint, now),
     )
 
