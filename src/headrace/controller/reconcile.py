@@ -215,6 +215,7 @@ class Reconciler:
         """Take the update of a config further."""
         now_ms, config = self._clock.now_ms(), endpoint.target
         if on.activate:
+            self._sizing.hand_over(endpoint)
             self._store.activate(endpoint.id, now_ms)
             self._tell.activated(endpoint, config, on, now_ms)
         if on.conclude or (on.activate and endpoint.update == "UPDATE_FAILED"):

@@ -59,9 +59,25 @@ class Advance:
 def chunks_wanted(endpoint: Endpoint, entity: Entity, decided: Mapping[str, int]) -> int:
     """Replicas of an entity of the target config, within its range: what the scaling law decided for what it takes over
     from. ``decided``: chunks by id of the entities that are sold."""
-    before = _predecessor(endpoint, entity)
+    before = predecessors(endpoint).get(entity.id)
     chunks = entity.min_chunks if before is None else decided[before.id]
     return min(max(chunks, entity.min_chunks), entity.max_chunks)
+
+
+def predecessors(endpoint: Endpoint) -> dict[str, Entity]:
+    """What the entities of the target config take over from, by their ids: each from itself, else from what has its
+    name; of those that are left, each from what stands in its place, where as many are left of both configs."""
+    before, after, found = list(endpoint.current.entities), list(endpoint.target.entities), dict[str, Entity]()
+    for field in ("id", "name"):
+        for entity in tuple(after):
+            same = next((one for one in before if getattr(one, field) == getattr(entity, field)), None)
+            if same is not None:
+                found[entity.id] = same
+                before.remove(same)
+                after.remove(entity)
+    if len(before) == len(after):
+        found |= {entity.id: one for entity, one in zip(after, before, strict=True)}
+    return found
 
 
 def of(replicas: Sequence[Replica], entity: Entity) -> list[Replica]:
@@ -173,14 +189,6 @@ def _makes_room(
 def _least_loss(replicas: Sequence[Replica], in_flight: InFlight) -> list[Replica]:
     """Those that serve nothing yet go first, then those with the least to finish; of equals the youngest."""
     return sorted(replicas, key=lambda r: (r.phase is Phase.READY, in_flight(r.id), -r.created_ms))
-
-
-def _predecessor(endpoint: Endpoint, entity: Entity) -> Entity | None:
-    """What an entity takes over from: itself, else what has its name, else the only one of an endpoint that has one."""
-    before, after = endpoint.current.entities, endpoint.target.entities
-    named = next((one for one in before if one.name == entity.name), None)
-    only = before[0] if len(before) == len(after) == 1 else None
-    return endpoint.current.entity(entity.id) or named or only
 
 
 def _can_serve_again(replica: Replica, entity: Entity) -> bool:

@@ -13,7 +13,8 @@ from headrace.decisions.writer import DecisionLog
 from headrace.gateway.snapshot import EntityTick
 from headrace.policy.observing import Bought, Chunks, Memory, Observer
 from headrace.policy.outlook import Outlook, outlook
-from headrace.policy.scaling import Decision, Knobs, State, decide
+from headrace.policy.scaling import Decision, Knobs, State, decide, windows
+from headrace.policy.succession import memory_of_heir, state_of_heir
 
 
 def knobs_of(defaults: ScalingConfig, options: Options) -> Knobs:
@@ -41,6 +42,15 @@ class Scaler:
     def remembered(self) -> tuple[Memory, State]:
         """For the decision log; see ``decisions.writer.Subject``."""
         return self._observer.memory(), self._state
+
+    def take_over(self, before: Scaler, sold: Entity, entity: Entity, knobs: Knobs, now: float) -> None:
+        """The traffic of ``sold``, which ``before`` scales, goes to ``entity``, which this one does, from now on."""
+        _, window_s = windows(knobs, float(entity.chunk), entity.model.slots)
+        memory, state = before.remembered()
+        self._observer = Observer.restored(memory_of_heir(memory, now, window_s))
+        self._state = state_of_heir(state, float(sold.chunk), float(entity.chunk))
+        if self._record is not None:
+            self._record.forget(self.entity)
 
     def sample(self, gateway: str, counters: EntityTick, now: float) -> None:
         """A gateway reported."""

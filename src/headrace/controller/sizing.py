@@ -12,7 +12,7 @@ from headrace.controller.endpoint import Endpoint, Entity
 from headrace.controller.fleets import pool_of
 from headrace.controller.gateways import Gateways
 from headrace.controller.offers import Capacity
-from headrace.controller.rollout import chunks_wanted, of
+from headrace.controller.rollout import chunks_wanted, of, predecessors
 from headrace.controller.roster import Roster
 from headrace.controller.scaler import knobs_of
 from headrace.controller.telling import Telling
@@ -46,6 +46,19 @@ class Sizing:
         for endpoint in endpoints:
             self._scale(endpoint)
         self._allot(endpoints)
+
+    def hand_over(self, endpoint: Endpoint) -> None:
+        """The pending config becomes the active one: what it serves anew goes on with the demand that was seen of what
+        it takes the place of. To be called before gateways are told."""
+        if endpoint.active is None:
+            return  # what never served has seen nothing
+        now, knobs = self._clock.now(), knobs_of(self._scaling, endpoint.options)
+        before = predecessors(endpoint)
+        for entity in endpoint.target.entities:
+            if entity.id in before and before[entity.id].id != entity.id:
+                sold = before[entity.id]
+                predecessor, heir = self._watches.of(sold.id).scaler, self._watches.of(entity.id).scaler
+                heir.take_over(predecessor, sold, entity, knobs, now)
 
     def _scale(self, endpoint: Endpoint) -> None:
         """Each by the terms that are sold, within the range that is to be."""

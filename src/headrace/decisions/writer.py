@@ -54,6 +54,8 @@ class DecisionLog:
         self._fd: int | None = None
         self._size = 0
         self._numbers: dict[str, int] = {}
+        self._next = 0
+        """Number of the next entity that is named in this segment."""
         self._terms: dict[int, Terms] = {}
 
     def watch(self, subject: Subject) -> None:
@@ -63,8 +65,13 @@ class DecisionLog:
             self._begin()
         if subject.entity not in self._numbers:
             memory, state = subject.remembered()
-            number = self._numbers[subject.entity] = len(self._numbers)
+            number = self._numbers[subject.entity] = self._next
+            self._next += 1
             self._write(Watched(of=number, entity=subject.entity, memory=memory, state=state))
+
+    def forget(self, entity: str) -> None:
+        """What it knows has changed by other than what is recorded: it is recorded anew when it is watched next."""
+        self._terms.pop(self._numbers.pop(entity, -1), None)
 
     def report(self, entity: str, now: float, gateway: str, report: Report) -> None:
         self._write(
@@ -130,7 +137,7 @@ class DecisionLog:
         except OSError as error:
             self._fail(error)
             return
-        self._numbers, self._terms = {}, {}
+        self._numbers, self._terms, self._next = {}, {}, 0
         now, now_ms = self._now(), self._now_ms()
         self._write(Began(format=FORMAT, version=__version__, at_ms=now_ms, now=now, why=self._why))
         if self._fd is not None:
