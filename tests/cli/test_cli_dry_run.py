@@ -75,8 +75,11 @@ def test_programs_get_it_as_the_server_tells_it(capsys: pytest.CaptureFixture[st
     assert json.loads(capsys.readouterr().out) == TOLD
 
 
-def test_what_costs_nothing_has_no_dry_run(capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_have_no_dry_run_and_what_autoscaling_costs_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     with ToyApi(NOW) as api:
         assert run(api, "endpoints", "update", "x", "--overload", "reject", "--dry-run") == 2
+        assert run(api, "endpoints", "update", "x", "--autoscaling", "off", "--dry-run") == 2
         assert api.bodies == []
-    assert "leave them out" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "leave --overload, --autoscaling and what follows them out" in said
+    assert "--autoscaling off keeps the chunks, and the bill, at the minimum of the range" in said

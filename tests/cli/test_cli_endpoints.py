@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from headrace.cli.endpoint_view import print_endpoint, print_endpoints
 from headrace.cli.endpoint_wait import wait_until_ready
 from headrace.cli.errors import CommandError
 from headrace.cli.main import main
+
+API = "/api/2.0/serving-endpoints"
 
 
 def test_one_endpoint_is_told_in_full(capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,6 +42,35 @@ def test_what_is_done_otherwise_than_asked_is_told_by_every_command(capsys: pyte
                 main([*words, *more])
             assert ended.value.code == 0
             assert said in capsys.readouterr().out
+
+
+def run(api: ToyApi, *words: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--url", api.url, "--api-key", "k"])
+    return int(ended.value.code or 0)
+
+
+def test_what_an_update_does_to_the_range_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    info = {f"{API}/get-model-optimization-info/other/1": [{"optimizable": True, "headrace": {"chunk": 300}}]}
+    falls = "the range falls from 1200..2400 to 300..600 reference tokens/s"
+    reply = {"name": "chat", "headrace": {"notes": ["sim-1: a fixed size", falls]}}
+    answers = {PATH: [endpoint()], DATABRICKS_PATH: [NOTED]} | info
+    with ToyApi(answers, replies={f"{DATABRICKS_PATH}/config": reply}) as api:
+        assert run(api, "endpoints", "update", "chat", "--model", "other") == 0
+        said = capsys.readouterr().out
+        assert (said.count(falls), said.count("sim-1: a fixed size")) == (1, 1)
+        assert run(api, "endpoints", "update", "chat", "--model", "other", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["headrace"]["notes"] == ["sim-1: a fixed size", falls]
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_an_update_that_names_nothing_changes_nothing_and_says_so(
+    capsys: pytest.CaptureFixture[str], more: tuple[str, ...]
+) -> None:
+    with ToyApi({PATH: [endpoint()], DATABRICKS_PATH: [NOTED]}) as api:
+        assert run(api, "endpoints", "update", "chat", *more) == 0
+        assert api.sent_to == []
+    assert "nothing to change was named, and nothing was changed" in capsys.readouterr().err
 
 
 def test_several_served_entities_are_told_each_with_its_traffic(capsys: pytest.CaptureFixture[str]) -> None:

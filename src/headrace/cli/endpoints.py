@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -229,28 +231,36 @@ def update(
         idle_to_zero=idle_to_zero,
     )
     server = connect(url, api_key, data_dir)
-    if dry_run:
+    serves = bool(words) or one.said
+    if not (serves or options):
+        print(
+            f"headrace: nothing to change was named, and nothing was changed. To sell {name} by a newer profile, name "
+            "its range, such as --min-chunks 1 --max-chunks 2",
+            file=sys.stderr,
+        )
+    elif dry_run:
         if options:
             raise UsageError(
-                "--dry-run prices what an endpoint serves; --overload, --autoscaling and what follows them restart "
-                "nothing and cost nothing: leave them out"
+                "--dry-run is for what an endpoint serves: leave --overload, --autoscaling and what follows them out. "
+                "They hold at once and restart nothing; but --autoscaling off keeps the chunks, and the bill, at the "
+                "minimum of the range, and on lets both follow demand up to its maximum"
             )
         path, body = next_config(server, name, one, words)
         _show_dry_run(server.put(path + QUERY, body), json_output=json_output)
         return
-    serves = bool(words) or one.said
     # A minimum of zero and autoscaling that is off never stand together, not even between these two calls.
     first = autoscaling == "on"
     if options and first:
         server.patch(f"{OWN_API}/{path_part(name)}", options)
-    if serves or not options:
+    of_call: list[str] = []
+    if serves:
         path, body = next_config(server, name, one, words)
-        server.put(path, body)
+        of_call = _notes(server.put(path, body))
     if options and not first:
         server.patch(f"{OWN_API}/{path_part(name)}", options)
     if wait:
         wait_until_ready(server, name)
-    _show(server, name, json_output=json_output)
+    _show(server, name, json_output=json_output, of_call=of_call)
 
 
 @app.command()
@@ -277,11 +287,18 @@ def _show_dry_run(told: dict[str, Any], *, json_output: bool) -> None:
         print_dry_run(told)
 
 
-def _show(server: Connection, name: str, *, json_output: bool) -> None:
-    """Both views of it: Databricks', with notes on what is done otherwise than asked, and Headrace's own."""
+def _notes(reply: dict[str, Any]) -> list[str]:
+    """What a call of Databricks' API tells beside its answer."""
+    found: list[str] = reply["headrace"]["notes"]
+    return found
+
+
+def _show(server: Connection, name: str, *, json_output: bool, of_call: Sequence[str] = ()) -> None:
+    """Both views of it: Databricks', with notes on what is done otherwise than asked, and Headrace's own. ``of_call``:
+    the notes of the call that was made, among which those on the endpoint may be."""
     endpoint = server.get(f"{OWN_API}/{path_part(name)}")
     databricks = server.get(f"{API}/{path_part(name)}")
-    notes = databricks["headrace"]["notes"]
+    notes = list(dict.fromkeys([*of_call, *_notes(databricks)]))
     if json_output:
         print_json({**databricks, "headrace": {**endpoint, "notes": notes}})
         return
