@@ -21,7 +21,8 @@ EVENTS = "/api/headrace/v1/events"
 @pytest.fixture
 def api() -> Any:
     chunk = {"optimizable": True, "throughput_chunk_size": 1200, "headrace": {"chunk": 1200}}
-    with ToyApi({PATH: [endpoint()], DATABRICKS_PATH: [NOTED], INFO: [chunk], EVENTS: [{"events": []}]}) as api:
+    answers = {PATH: [endpoint()], DATABRICKS_PATH: [NOTED], INFO: [chunk], EVENTS: [{"events": []}]}
+    with ToyApi(answers, replies={f"{DATABRICKS_PATH}/config": NOTED}) as api:
         yield api
 
 
@@ -74,6 +75,17 @@ def test_words_that_are_no_numbers_are_refused_before_anything_is_asked(
 def test_events_are_asked_for_by_kind_and_page(api: ToyApi) -> None:
     assert run(api, "events", "--kind", "scaled", "--kind", "place_taken", "--before", "7") == 0
     assert api.asked[-1] == f"{EVENTS}?kind=scaled&kind=place_taken&limit=50&before=7"
+
+
+@pytest.mark.parametrize("words", [("chat",), ("--endpoint", "chat")])
+def test_events_of_one_endpoint_are_asked_for_by_its_name(api: ToyApi, words: tuple[str, ...]) -> None:
+    assert run(api, "events", *words, "--kind", "scaled") == 0
+    assert api.asked[-1] == f"{EVENTS}?endpoint=chat&kind=scaled&limit=50"
+
+
+def test_events_are_not_asked_for_by_two_names(api: ToyApi, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(api, "events", "chat", "--endpoint", "other") == 2
+    assert "name the endpoint once" in capsys.readouterr().err
 
 
 UNTIL = 1_700_000_000_000

@@ -240,3 +240,25 @@ async def test_a_change_is_an_event_that_says_who_made_it(http: Http) -> None:
     assert event.endpoint == "a"
     said = "the permissions of endpoint a were set: group 'users' CAN_VIEW (by key 'first admin key')"
     assert event.message == said
+
+
+async def test_who_may_view_an_endpoint_reads_its_state_and_its_events(http: Http) -> None:
+    ann = await key_of(http, "ann")
+    assert (await http.delete(f"{BASE}/a"))[0] == 200
+    for name in ("a", "b"):
+        assert (await http.post(BASE, body(name)))[0] == 200
+    await give(http, entry("CAN_VIEW", user_name="ann"))
+    closed = http.world.get("b").id
+    assert (await http.put(f"{PERMISSIONS}/{closed}", {"access_control_list": []}))[0] == 200
+    own = "/api/headrace/v1"
+    listed = (await http.get(f"{own}/endpoints", key=ann))[1]["endpoints"]
+    assert [one["name"] for one in listed] == ["a"]
+    events = (await http.get(f"{own}/events?endpoint=a&kind=endpoint_created&kind=endpoint_deleted", key=ann))[1][
+        "events"
+    ]
+    assert [event["kind"] for event in events] == ["endpoint_created"], "not those of the endpoint before it"
+    for path in ("endpoints/{}", "events?endpoint={}", "series?endpoint={}"):
+        assert (await http.get(f"{own}/{path.format('a')}", key=ann))[0] == 200
+        assert (await http.get(f"{own}/{path.format('b')}", key=ann))[0] == 403
+    for path in ("events", "events?endpoint=gone", "status"):
+        assert (await http.get(f"{own}/{path}", key=ann))[0] == 403

@@ -7,11 +7,13 @@ from typing import Annotated
 import typer
 
 from headrace.cli.connection import connect
+from headrace.cli.errors import UsageError
 from headrace.cli.options import DataDirOption, EndpointOption, JsonOption, KeyOption, UrlOption
 from headrace.cli.output import at, print_json, print_table
 
 
 def events(
+    name: Annotated[str | None, typer.Argument(metavar="[ENDPOINT]", help="Only this endpoint.")] = None,
     *,
     endpoint: EndpointOption = None,
     limit: Annotated[int, typer.Option("--limit", "-n", help="The newest so many.")] = 50,
@@ -27,8 +29,10 @@ def events(
     json_output: JsonOption = False,
 ) -> None:
     """What the server decided and what happened to it, with reasons. --json adds the inputs of each decision."""
+    if name is not None and endpoint is not None:
+        raise UsageError("name the endpoint once: `headrace events NAME`")
     server = connect(url, api_key, data_dir)
-    asked = {"endpoint": endpoint, "kind": kind, "limit": limit, "after": after, "before": before}
+    asked = {"endpoint": name or endpoint, "kind": kind, "limit": limit, "after": after, "before": before}
     told = server.get("/api/headrace/v1/events", **asked)
     if json_output:
         print_json(told)

@@ -8,11 +8,12 @@ import msgspec
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
-from headrace.controller.api.auth import Admin, ControllerOf
+from headrace.controller.api.auth import Admin, Caller, ControllerOf, Viewer, admin, permitted, visible
 from headrace.controller.api.body import EXACT
 from headrace.controller.api.structs import answers, told
 from headrace.controller.controller import Controller
 from headrace.controller.events import KINDS, Event
+from headrace.controller.permissions import Level
 from headrace.controller.refusal import Refusal
 from headrace.controller.series import KEPT_SECONDS, Point
 from headrace.controller.view import EndpointInfo, endpoint_info
@@ -67,13 +68,13 @@ async def status(key: Admin, controller: ControllerOf) -> Response:
 
 
 @router.get("/endpoints", responses=answers(EndpointsInfo))
-async def endpoints(key: Admin, controller: ControllerOf) -> Response:
-    """All endpoints with their ranges, replicas and rates."""
-    return told(EndpointsInfo(tuple(endpoint_info(controller, one) for one in controller.store.endpoints())))
+async def endpoints(key: Caller, controller: ControllerOf) -> Response:
+    """All endpoints that the caller may view, with their ranges, replicas and rates."""
+    return told(EndpointsInfo(tuple(endpoint_info(controller, one) for one in visible(controller, key))))
 
 
 @router.get("/endpoints/{name}", responses=answers(EndpointInfo))
-async def endpoint(name: str, key: Admin, controller: ControllerOf) -> Response:
+async def endpoint(name: str, key: Viewer, controller: ControllerOf) -> Response:
     """One endpoint with its range, replicas and rates."""
     return told(endpoint_info(controller, controller.endpoints.get(name)))
 
@@ -88,17 +89,24 @@ async def stop_measuring(name: str, key: Admin, controller: ControllerOf) -> dic
 
 @router.get("/events", responses=answers(EventsInfo))
 async def events(
-    key: Admin,
+    key: Caller,
     controller: ControllerOf,
     kind: Annotated[
         list[str], Query(default_factory=list, description="Only this kind, such as scaled; may be given again.")
     ],
-    endpoint: str | None = None,
+    endpoint: Annotated[str | None, Query(description="By name or id; left out, the caller must be an admin.")] = None,
     limit: Annotated[int, Query(ge=1, le=MOST_EVENTS)] = 100,
     after: Annotated[EventId | None, Query(description="Those that follow this id; else the newest.")] = None,
     before: Annotated[EventId | None, Query(description="Those that precede this id: the page before.")] = None,
 ) -> Response:
-    """What the controller did and why, oldest first. A scaling event's ``data.inputs`` recompute its decision."""
+    """What the controller did and why, oldest first; of an endpoint for those who may view it. A scaling event's
+    ``data.inputs`` recompute its decision."""
+    found = None if endpoint is None else controller.store.named(endpoint) or controller.store.get(endpoint)
+    if found is None:
+        admin(key)
+    elif key.role != "admin":
+        controller.access.require(key, found, Level.CAN_VIEW)
+        endpoint = found.id  # what another one of this name did before is for admins
     unknown = [one for one in kind if one not in KINDS]
     if unknown:
         raise Refusal(
@@ -106,19 +114,20 @@ async def events(
             f"{unknown[0][:80]!r} is no kind of event; there are: {', '.join(sorted(KINDS))}",
             param="kind",
         )
-    found = controller.events.list(endpoint=endpoint, kinds=kind, limit=limit, after=after, before=before)
-    return told(EventsInfo(tuple(found)))
+    listed = controller.events.list(endpoint=endpoint, kinds=kind, limit=limit, after=after, before=before)
+    return told(EventsInfo(tuple(listed)))
 
 
 @router.get("/series", responses=answers(SeriesInfo))
 async def series(
-    key: Admin,
+    key: Caller,
     controller: ControllerOf,
     endpoint: str,
     entity: Annotated[str | None, Query(description="Only this served entity, by its name.")] = None,
     seconds: Annotated[int, Query(ge=1, le=KEPT_SECONDS)] = 300,
 ) -> Response:
     """One point a second: chunks, tokens/s and queue of an endpoint, or of one of its served entities."""
+    permitted(Level.CAN_VIEW)(endpoint, key, controller)
     found = controller.endpoints.get(endpoint)
     of = found.id
     if entity is not None:
