@@ -173,7 +173,7 @@ async def test_knobs_in_force_are_told_with_the_defaults_filled_in(http: Http) -
     http.world.create("a", 1, 2)
     await http.patch(PATH, {"scaling": {"headroom": 0.5}})
     told = (await http.get(PATH))[1]["entities"][0]["knobs"]
-    assert (told["headroom"], told["slow_window_s"], told["fast_window_s"]) == (0.5, 120.0, 10.0)
+    assert (told["headroom"], told["slow_window_s"], told["fast_window_s"]) == (0.5, 150.0, 10.0)
 
 
 async def test_a_slow_window_that_is_shorter_than_the_fast_one_is_told_to_be_longer(http: Http) -> None:
@@ -198,7 +198,7 @@ async def test_a_change_of_knobs_restarts_nothing_makes_no_version_and_holds_fro
     assert before < {replica.id for replica in world.controller.roster.all()}
     assert reasons(world, "a")[-1].startswith("2 -> 3 chunks")
     (event,) = (await http.get("/api/headrace/v1/events?kind=options_changed"))[1]["events"]
-    assert event["message"] == ("options of a were changed: scaling.headroom default -> 0.5 (by key 'first admin key')")
+    assert event["message"] == "options of a were changed: scaling.headroom default -> 0.5 (by key 'first admin key')"
 
 
 @pytest.mark.parametrize(

@@ -38,14 +38,16 @@ def cycles(result: Result) -> list[float]:
     return found
 
 
-@pytest.mark.parametrize(("chunks", "seed"), [(3.5, 1), (3.5, 2), (5.1, 1), (5.1, 2)])
+@pytest.mark.parametrize(("chunks", "seed"), [(0.6, 1), (1.3, 1), (2.3, 1), (3.5, 1), (3.5, 2), (5.1, 1), (5.1, 2)])
 def test_noise_around_a_constant_demand_gives_no_cycle(chunks: float, seed: int) -> None:
     assert cycles(constant(chunks, seed, Headrace())) == []
 
 
-def test_where_chance_fills_a_few_slots_it_cycles_less_than_hpa() -> None:
-    def count(make: Callable[[], Law]) -> int:
-        return sum(len(cycles(constant(chunks, 1, make()))) for chunks in (0.6, 5.1))
+def test_it_cycles_a_tenth_as_often_as_hpa_and_has_fewer_chunks() -> None:
+    def run(make: Callable[[], Law]) -> tuple[int, float]:
+        results = [constant(chunks, 3, make()) for chunks in (0.6, 1.3, 2.3, 5.1)]
+        return sum(len(cycles(result)) for result in results), sum(result.chunk_hours for result in results)
 
-    ours, hpa = count(Headrace), count(lambda: Hpa(0.8 * SLOTS))
-    assert ours < hpa
+    ours, hpa = run(Headrace), run(lambda: Hpa(0.8 * SLOTS))
+    assert ours[0] <= hpa[0] / 10
+    assert ours[1] < hpa[1]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from headrace.policy.demand import Demand, Seen
-from headrace.policy.scaling import Knobs, Observation, windows
+from headrace.policy.scaling import Knobs, Observation, short_window, windows
 
 
 class Report(Protocol):
@@ -169,6 +169,7 @@ class Observer:
             metrics_age_s=metrics_age_s,
             requested=self._last_arrival is not None,
             request_work=offered_slow / requests_s if requests_s > 0 else 0.0,
+            offered_short=self._demand.rate(now, short_window(fast_s)),
         )
 
 

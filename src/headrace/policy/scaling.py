@@ -15,11 +15,21 @@ from headrace.policy.work import REFERENCE_WORK
 SERVICE_TIMES_IN_FAST_WINDOW = 3
 """The fast window holds at least so many service times: in a shorter one a single long request is a jump."""
 
+SHORTEST_WINDOW_S = 5.0
+"""Ten reports of a gateway."""
+
+JUMP_DEVIATIONS = 2.5
+"""What a single service time brings counts less so many standard deviations. So a step of demand is seen before it has
+filled the fast window, and it takes a dozen requests to make one."""
+
 DOWN_HEADROOM_FACTOR = 2.0
 """A chunk is given back only when fewer suffice with twice the headroom. The gap between the two thresholds is what
 noise must cross to make the count swing."""
 
-DOWN_DEVIATIONS = 2.0
+RISE_DEVIATIONS = 1.25
+"""What the fast window saw counts less so many standard deviations, or every clump of requests were a rise."""
+
+DOWN_DEVIATIONS = 2.5
 """A chunk is given back only when fewer suffice even if what came lately was less, by so many standard deviations, than
 what is to be expected: a count that followed every quiet minute down would be back up in the next."""
 
@@ -33,12 +43,13 @@ class Knobs:
 
     fast_window_s: float | None = None
     """None: three service times of the reference request, and no less than 10 s."""
-    slow_window_s: float = 120.0
-    """Two minutes: a lull of one is not the end of a load."""
+    slow_window_s: float = 150.0
+    """A lull of a minute is not the end of a load, and chance makes up little of so long a mean."""
     headroom: float = 0.1
     """Part of the demand to keep free: arrivals are random, and the chunk was measured without that."""
-    down_window_s: float = 60.0
-    """How long fewer chunks must have sufficed before any is given back: about what a start costs."""
+    down_window_s: float = 30.0
+    """How long fewer chunks must have sufficed before any is given back: about what a start costs. The slow window has
+    carried the demand for longer by then."""
     wait_target_s: float = 10.0
     """How long queued work may wait before it asks for another chunk."""
     idle_to_zero_s: float = 300.0
@@ -57,6 +68,11 @@ def windows(knobs: Knobs, chunk: float, slots: int) -> tuple[float, float]:
     if fast is None:
         fast = max(SERVICE_TIMES_IN_FAST_WINDOW * service_s, 10.0)
     return fast, max(fast, knobs.slow_window_s)
+
+
+def short_window(fast_s: float) -> float:
+    """Seconds of the window in which a jump shows: a service time, where the fast window is three of them."""
+    return min(fast_s, max(fast_s / SERVICE_TIMES_IN_FAST_WINDOW, SHORTEST_WINDOW_S))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +108,8 @@ class Observation:
     """Whether ``last_arrival_age_s`` is that of a request."""
     request_work: float = 0.0
     """Mean work of the requests of the slow window, reference tokens; 0: there were none, or it was not recorded."""
+    offered_short: float = 0.0
+    """Over ``short_window``; 0: nothing, or it was not recorded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,13 +164,19 @@ def decide(obs: Observation, knobs: Knobs, state: State) -> Decision:
             why = f"the range {end} at {_chunks(held)}; {why}"
         return decided(held, why, State(target=held, decided_at=obs.now))
 
-    # The fast window sees a rise soon, but for what chance alone brings into it; the slow one carries a lull.
+    # The shorter a window, the sooner it sees a rise, and the more of what it sees is chance, which is taken off. The
+    # slow one carries a lull.
     fast_s, slow_s = windows(knobs, obs.chunk, obs.slots)
-    demand = max(obs.offered_fast - _chance(obs.offered_fast, obs.request_work, fast_s), obs.offered_slow)
+    short_s = short_window(fast_s)
+    risen = obs.offered_fast - RISE_DEVIATIONS * _chance(obs.offered_fast, obs.request_work, fast_s)
+    jumped = obs.offered_short - JUMP_DEVIATIONS * _chance(obs.offered_short, obs.request_work, short_s)
+    demand = max(jumped, risen, obs.offered_slow)
     # What runs or starts works off the queue with what demand leaves of it. If that takes longer than the wait target,
-    # the rest asks for more, but for no more chunks than those that wait would fill.
+    # the rest asks for more, but for no more chunks than those that wait would fill. What chance brings of a steady
+    # demand within a service time is gone again before a chunk could start.
     spare = max(0.0, (obs.ready + obs.pending) * obs.chunk - demand)
-    catch_up = max(0.0, obs.backlog_work / knobs.wait_target_s - spare)
+    backlog = obs.backlog_work - _chance(demand, obs.request_work, short_s) * short_s
+    catch_up = max(0.0, backlog / knobs.wait_target_s - spare)
     catch_up = min(catch_up, obs.queued / obs.slots * obs.chunk)
     awake = obs.queued > 0 or obs.in_flight > 0 or obs.last_arrival_age_s < knobs.idle_to_zero_s
     floor = max(lowest, 1) if awake else lowest
