@@ -61,6 +61,21 @@ def reasons(world: World, name: str) -> list[str]:
 # Recorded and replayed
 
 
+async def test_a_replay_counts_as_changes_what_events_told(world: World, tmp_path: Path) -> None:
+    world.model("other")
+    world.create("a", 1, 4)
+    world.create("z", 0, 2)
+    await world.step()
+    gateway = ToyGateway(world)
+    await live(world, gateway, "a", 2.5, 30)
+    world.update("a", 2, 3, model="other")
+    await live(world, gateway, "a", 2.5, 30)
+    await live(world, gateway, "a", 0, 300)
+    came = decided_again(tmp_path)
+    assert came.changes == len(world.controller.events.list(kinds=["scaled"], limit=1000)) >= 3
+    assert (came.endpoints, len(came.entities)) == ({"a", "z"}, 3)
+
+
 async def test_a_life_with_every_kind_of_change_replays_to_the_same_decisions(world: World, tmp_path: Path) -> None:
     world.create("a", 1, 4)
     world.create("z", 0, 2)

@@ -126,7 +126,7 @@ def run(*words: str) -> int:
 def test_the_command_says_that_all_are_identical(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     live(tmp_path)
     assert run("decisions", "replay", str(tmp_path / "d.jsonl")) == 0
-    assert "200 decisions on 1 served entity over 199 s, all identical" in capsys.readouterr().out
+    assert "200 decisions on 1 served entity of 1 endpoint over 199 s, all identical" in capsys.readouterr().out
     assert run("decisions", "replay", str(tmp_path / "d.jsonl"), "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["decisions"], told["identical"], told["difference"]) == (200, True, None)

@@ -35,15 +35,17 @@ def replay_file(
     """Decide again what was recorded and compare, decision by decision. Exit status 1 at the first difference."""
     came = replay(read(file))
     if json_output:
-        told = asdict(came) | {"entities": len(came.entities), "versions": sorted(came.versions)}
+        told = asdict(came) | {"entities": len(came.entities), "endpoints": sorted(came.endpoints)}
+        told |= {"versions": sorted(came.versions)}
         print_json(told | {"identical": came.difference is None})
     if came.difference is not None:
         raise CommandError(_otherwise(came, came.difference))
     if not json_output:
+        entities, endpoints = _counted(len(came.entities), "served entity"), _counted(len(came.endpoints), "endpoint")
         segments = "" if came.segments == 1 else f" in {came.segments} segments"
         console().print(
-            f"{_counted(came.decisions, 'decision')} on {_counted(len(came.entities), 'served entity')} over "
-            f"{came.seconds:.0f} s{segments}, all identical; {came.changes} changed the number of chunks",
+            f"{_counted(came.decisions, 'decision')} on {entities} of {endpoints} over {came.seconds:.0f} s{segments}, "
+            f"all identical; {came.changes} changed the number of chunks",
             markup=False,
         )
 

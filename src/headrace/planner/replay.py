@@ -38,12 +38,15 @@ class Replay:
 
     decisions: int = 0
     changes: int = 0
-    """Decisions for another number of chunks than the one before."""
+    """Decisions for another number of chunks than the one before, or, the first of an entity, than there were: each was
+    an event of the kind ``scaled``."""
     segments: int = 0
     seconds: float = 0.0
     """That the segments cover, without the time between them."""
     entities: set[str] = field(default_factory=set)
-    """Their ids."""
+    """Their ids: where an endpoint goes on to another model, that is another entity."""
+    endpoints: set[str] = field(default_factory=set)
+    """Their names."""
     versions: set[str] = field(default_factory=set)
     """Of Headrace, that decided."""
     difference: Difference | None = None
@@ -71,6 +74,7 @@ def replay(lines: Iterable[Line]) -> Replay:
                 came.entities.add(record.entity)
             case Terms():
                 _of(subjects, record.of, line).terms = record
+                came.endpoints.add(record.endpoint)
             case Reported():
                 _of(subjects, record.of, line).observer.report(record.now, record.gateway, record)
             case Decided():
@@ -79,7 +83,8 @@ def replay(lines: Iterable[Line]) -> Replay:
                 if came.difference is not None:
                     return came
                 came.decisions += 1
-                came.changes += before not in (None, record.chunks)
+                there = record.has.ready + record.has.pending if before is None else before
+                came.changes += record.chunks != there
                 came.seconds += 0.0 if looked is None else record.now - looked
                 looked = record.now
     return came
