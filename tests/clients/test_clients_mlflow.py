@@ -17,22 +17,26 @@ def mlflow(programs: Programs) -> Program:
     return programs("with_mlflow", "databricks")
 
 
+def wait_until_settled(mlflow: Program, endpoint: str, what: str) -> None:
+    def settled() -> bool:
+        return bool(mlflow("get_endpoint", endpoint=endpoint)["state"]["config_update"] == "NOT_UPDATING")
+
+    until(settled, within_s=30, what=what)
+
+
 def test_an_endpoint_is_made_asked_changed_and_deleted(mlflow: Program, served: Server) -> None:
     made = mlflow(
         "create_endpoint", config={"name": "flow", "config": config(1, 1), "tags": [{"key": "a", "value": "b"}]}
     )
     assert (made["name"], made["tags"]) == ("flow", [{"key": "a", "value": "b"}])
 
-    def settled() -> bool:
-        return bool(mlflow("get_endpoint", endpoint="flow")["state"]["config_update"] == "NOT_UPDATING")
-
-    until(settled, within_s=30, what="the endpoint is ready")
+    wait_until_settled(mlflow, "flow", "the endpoint is ready")
     answered = mlflow("predict", endpoint="flow", inputs=ASK)
     assert answered["choices"][0]["message"]["content"] == SIMULATED * 3
     assert answered["usage"]["completion_tokens"] == 3
 
     mlflow("update_endpoint_config", endpoint="flow", config=config(1, 2))
-    until(settled, within_s=30, what="the new range holds")
+    wait_until_settled(mlflow, "flow", "the new range holds")
     entity = mlflow("get_endpoint", endpoint="flow")["config"]["served_entities"][0]
     assert entity["max_provisioned_throughput"] == 2 * CHUNK
 
@@ -44,6 +48,7 @@ def test_an_endpoint_is_made_asked_changed_and_deleted(mlflow: Program, served: 
 def test_the_older_forms_of_create_and_update_work_too(mlflow: Program) -> None:
     made = mlflow("create_endpoint", name="older", config=config())
     assert made["name"] == "older"
+    wait_until_settled(mlflow, "older", "the endpoint is ready")
     mlflow("update_endpoint", endpoint="older", config=config(0, 2))
     mlflow("delete_endpoint", endpoint="older")
 
