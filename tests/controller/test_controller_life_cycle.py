@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from controller_world import CHUNK, ToyGateway, World
+from controller_world import CHUNK, REQUEST_WORK, ToyGateway, World
 from sqlalchemy import text
 
 from headrace.controller.events import Event
@@ -216,3 +216,52 @@ async def test_a_look_that_breaks_off_is_made_up_for_by_the_next(world: World) -
     spans = [span for line in one.lines for span in line.spans]
     assert [span.ready for span in spans] == [1, 2]
     assert [span.from_ms for span in spans][1:] == [span.to_ms for span in spans][:-1]
+
+
+async def test_what_sleeps_sleeps_on_when_the_controller_starts_anew(world: World) -> None:
+    for name in ("a", "b"):
+        world.create(name, 0, 2)
+    world.fleet.ready_at_once = True
+    gateway = ToyGateway(world)
+    for _ in range(310):
+        for name in ("a", "b"):
+            gateway.offer(world.get(name))
+        gateway.report()
+        await world.step(1)
+        gateway.ack()
+    assert world.phases("a") == world.phases("b") == []
+    started, told = world.fleet.started, len(world.kinds())
+    world.restart()
+    gateway = ToyGateway(world)
+    for _ in range(30):
+        await world.step(1)
+        for name in ("a", "b"):
+            gateway.offer(world.get(name))
+        gateway.ack()
+        gateway.report()
+    assert (world.fleet.started, len(world.kinds())) == (started, told), "nothing was started, and nothing told"
+    gateway.offer(world.get("a"), work=REQUEST_WORK, queued=1)
+    gateway.report()
+    await world.step(1)
+    assert world.phases("a") != [] and world.phases("b") == []
+
+
+async def test_what_sleeps_and_finds_no_room_asks_for_none_when_the_controller_starts_anew(world: World) -> None:
+    await served(world, "a", 4, 4)
+    world.create("b", 0, 2)
+
+    async def pass_by(seconds: int) -> None:
+        gateway = ToyGateway(world)
+        for _ in range(seconds):
+            await world.step(1)
+            gateway.ack()
+            gateway.offer(world.get("b"))
+            gateway.report()
+
+    await pass_by(310)
+    assert len(events(world, "chunks_pending")) == 1, "of the time in which it was new"
+    told = world.kinds()
+    for _ in range(3):
+        world.restart()
+        await pass_by(10)
+    assert world.kinds() == told

@@ -43,6 +43,10 @@ class Scaler:
         """For the decision log; see ``decisions.writer.Subject``."""
         return self._observer.memory(), self._state
 
+    def slept(self, now: float, knobs: Knobs) -> None:
+        """It was at zero before this one began, so it has been idle for long enough already."""
+        self._observer = Observer.restored(Memory(since=now - knobs.idle_to_zero_s - 1.0))
+
     def take_over(self, before: Scaler, sold: Entity, entity: Entity, knobs: Knobs, now: float) -> None:
         """The traffic of ``sold``, which ``before`` scales, goes to ``entity``, which this one does, from now on."""
         _, window_s = windows(knobs, float(entity.chunk), entity.model.slots)

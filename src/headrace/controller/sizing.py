@@ -11,6 +11,7 @@ from headrace.controller.clock import Clock
 from headrace.controller.endpoint import Endpoint, Entity
 from headrace.controller.fleets import pool_of
 from headrace.controller.gateways import Gateways
+from headrace.controller.lifecycle import Replica
 from headrace.controller.offers import Capacity
 from headrace.controller.rollout import chunks_wanted, of, predecessors
 from headrace.controller.roster import Roster
@@ -67,6 +68,8 @@ class Sizing:
         decided: dict[str, int] = {}
         for entity in endpoint.current.entities:
             watch = self._watches.of(entity.id)
+            if not watch.looked and _sleeps(endpoint, entity, replicas):
+                watch.scaler.slept(now, knobs)
             decision = watch.scaler.decide(endpoint, entity, replicas, self._gateways, knobs, now)
             before = decision.inputs["state"]["target"]
             decided[entity.id] = watch.wanted = decision.chunks
@@ -91,7 +94,7 @@ class Sizing:
             missing = max(0, watch.wanted - watch.granted)
             if missing and missing != watch.missing:
                 self._tell.places_missing(endpoint, entity, watch, self._clock.now_ms())
-            watch.missing = missing
+            watch.missing, watch.looked = missing, True
         for loser, others in takers(wants, granted).items():
             endpoint, entity = whose[loser]
             needing = [whose[other.entity] for other in others]
@@ -108,3 +111,9 @@ class Sizing:
             wanted=self._watches.of(entity.id).wanted,
             running=len(of(self._roster.of(endpoint.id), entity)),
         )
+
+
+def _sleeps(endpoint: Endpoint, entity: Entity, replicas: Sequence[Replica]) -> bool:
+    """At zero, as its range allows, and not because it is new."""
+    sold = endpoint.active is not None and endpoint.active.entity(entity.id) is not None
+    return sold and entity.min_chunks == 0 and entity.scale_to_zero and not of(replicas, entity)

@@ -32,6 +32,8 @@ class Watch:
     """Names of those that have the rest of it, where that is less than wanted."""
     missing: int = 0
     """Chunks that were wanted and not granted at the last look: a change is told."""
+    looked: bool = False
+    """There was a look before this one."""
     reason: str = ""
     """Of the last decision."""
 
