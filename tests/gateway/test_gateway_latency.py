@@ -104,6 +104,7 @@ async def test_each_operation_is_counted_by_itself() -> None:
 async def test_what_failed_is_counted_by_its_status_and_not_by_its_time() -> None:
     async with rig(RAW) as r:
         await r.chat(max_tokens=100_000)
+        await r.chat(n=2)  # no endpoint takes that, so none has it in its counts
         await r.chat()
         r.endpoint = endpoint_view(cold_start_deadline_s=0.01)
         await r.publish(replicas=[])
