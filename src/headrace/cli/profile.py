@@ -164,9 +164,9 @@ def _print(measured: Measured) -> None:
     print_profile(measured.profile)
     out = console()
     if measured.others is not None:
-        out.print(
-            f"others used {measured.others:.0%} of the cores meanwhile; {measured.disturbed_blocks} of "
-            f"{measured.blocks} blocks were disturbed"
-        )
+        blocks = f"{measured.disturbed_blocks} of {measured.blocks} blocks were disturbed"
+        if measured.profile.simulated:
+            blocks = "that disturbs no simulated engine, which waits for timers"
+        out.print(f"others used {measured.others:.0%} of the cores meanwhile; {blocks}")
     for problem in measured.profile.problems:
         out.print(f"[yellow]Not valid: {problem}. Measure again with nothing else running.[/yellow]")
