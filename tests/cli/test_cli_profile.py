@@ -15,11 +15,12 @@ from headrace.bench.profiling.effort import QUICK, Effort
 from headrace.bench.profiling.outcome import Measured
 from headrace.bench.profiling.virtual import virtual_profile
 from headrace.cli.main import main
+from headrace.cli.profile_view import print_profile
 from headrace.engines.base import ModelSettings
 from headrace.engines.versions import installed_version
 from headrace.models.registry import Registry
 from headrace.paths import DataDir
-from headrace.profiles.files import load, save
+from headrace.profiles.files import load, save, shipped
 from headrace.profiles.hardware import this_machine
 from headrace.profiles.profile import IterationTime, Profile
 
@@ -233,3 +234,14 @@ def replace_sha(data_dir: DataDir, sha256: str) -> ModelSettings:
     settings = msgspec.structs.replace(settings, sha256=sha256)
     path.write_bytes(msgspec.json.encode(settings))
     return settings
+
+
+def test_what_was_never_measured_is_not_told_as_measured(capsys: pytest.CaptureFixture[str], found: Measured) -> None:
+    provisional = shipped("smollm2-135m-instruct")
+    assert provisional is not None
+    print_profile(provisional)
+    tables = capsys.readouterr().out.partition("none of them was measured")[0]
+    assert "computed (s)" in tables and "assumed" in tables
+    assert "measured (s)" not in tables and "+0.0%" not in tables
+    print_profile(found.profile)
+    assert "measured (s)" in capsys.readouterr().out

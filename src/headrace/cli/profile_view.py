@@ -52,12 +52,17 @@ def print_profile(profile: Profile) -> None:
     if profile.operating_points:
         _print_operating_points(profile)
     held_out = profile.held_out_shapes or ((profile.held_out,) if profile.held_out else ())
-    print_table(
-        ["input/output tokens", ">cached", ">requests", ">measured (s)", ">predicted (s)", ">error", ""],
-        [_shape(shape, "") for shape in profile.shapes] + [_shape(shape, "not fitted to") for shape in held_out],
-    )
+    if any(shape.requests for shape in profile.shapes):
+        print_table(
+            ["input/output tokens", ">cached", ">requests", ">measured (s)", ">predicted (s)", ">error", ""],
+            [_shape(shape, "") for shape in profile.shapes] + [_shape(shape, "not fitted to") for shape in held_out],
+        )
+    else:
+        rows = [(f"{shape.input_tokens}/{shape.output_tokens}", f"{shape.predicted_s:.3f}") for shape in profile.shapes]
+        print_table(["input/output tokens", ">computed (s)"], rows)
     out.print(f"work = {work_formula(profile.weights)}")
-    print_table(["", ">measured", ">95% interval", ""], _figures(profile))
+    figure = ">measured" if profile.measured_at else ">assumed"
+    print_table(["", figure, ">95% interval", ""], _figures(profile))
     for lack in profile.cut_short:
         out.print(f"[yellow]There was {lack}: give it more --minutes.[/yellow]")
     out.print(f"{profile.method}; id {profile.id}, {profile.measured_at or 'shipped'}", markup=False)
