@@ -9,9 +9,13 @@ import pytest
 from controller_world import CHUNK, REQUEST_WORK, ToyGateway, World
 from sqlalchemy import text
 
+from headrace.config import ScalingConfig
+from headrace.controller.backoff import LONGEST_DELAY_S, STEADY_S
+from headrace.controller.endpoint import Options
 from headrace.controller.events import Event
 from headrace.controller.refusal import Refusal
 from headrace.controller.view import endpoint_info
+from headrace.controller.words import utc
 from headrace.ledger.bills import bill
 from headrace.profiles import starts
 
@@ -265,3 +269,54 @@ async def test_what_sleeps_and_finds_no_room_asks_for_none_when_the_controller_s
         world.restart()
         await pass_by(10)
     assert world.kinds() == told
+
+
+async def failed_thrice(world: World) -> None:
+    """The endpoint's replicas, and the next one is ready then."""
+    for _ in range(3):
+        world.fleet.crash()
+        await world.step(1)
+        await world.step(LONGEST_DELAY_S)
+    world.fleet.load()
+    await world.step(1)
+
+
+def problems(world: World) -> list[str]:
+    return list(endpoint_info(world.controller, world.get("a")).problems)
+
+
+async def test_a_problem_that_is_over_says_since_when(world: World) -> None:
+    await served(world, "a", 1, 1)
+    await failed_thrice(world)
+    (problem,) = problems(world)
+    assert problem.startswith("3 replicas in a row failed, the last: ")
+    (replica,) = world.controller.roster.of(world.get("a").id)
+    assert replica.ready_ms is not None
+    assert problem.endswith(f"; ready again since {utc(replica.ready_ms)}")
+    world.fleet.crash()
+    await world.step(1)
+    (problem,) = problems(world)
+    assert "ready again" not in problem
+    await world.step(LONGEST_DELAY_S)
+    world.fleet.load()
+    for _ in range(2):
+        await world.step(STEADY_S)
+    assert problems(world) == []
+
+
+async def test_what_was_ready_again_and_went_to_sleep_has_no_problem_and_is_not_failed(world: World) -> None:
+    world.create("a", 0, 1, options=Options(scaling=ScalingConfig(idle_to_zero_s=20)))
+    await world.step(1)
+    gateway = ToyGateway(world)
+    gateway.offer(world.get("a"), work=REQUEST_WORK, queued=1)
+    gateway.report()
+    await world.step(1)
+    await failed_thrice(world)
+    assert problems(world) != []
+    gateway.offer(world.get("a"), queued=0)
+    for _ in range(30):
+        gateway.ack()
+        gateway.report()
+        await world.step(1)
+    info = endpoint_info(world.controller, world.get("a"))
+    assert (world.phases("a"), info.state, info.problems) == ([], "asleep", ())

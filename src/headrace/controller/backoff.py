@@ -29,6 +29,8 @@ class Backoff:
     tail: str = ""
     """Last log lines of the replica that failed last."""
     at_ms: int = 0
+    ready_ms: int | None = None
+    """Since when replicas are ready again; None: none was since the last failure."""
 
     def failed(self, at_ms: int, runs_as: str, *, started_ms: int, served_ms: int, message: str, tail: str) -> None:
         """A replica that was started at ``started_ms`` failed at ``at_ms``, having been ready for ``served_ms``."""
@@ -38,6 +40,17 @@ class Backoff:
             delay_s = min(FIRST_DELAY_S * 2 ** (self.failures - 1), LONGEST_DELAY_S)
             self.not_before_ms = at_ms + int(delay_s * 1000)
         self.runs_as, self.at_ms, self.message, self.tail = runs_as, at_ms, message, tail
+        self.ready_ms = None
+
+    def ready(self, runs_as: str, at_ms: int) -> None:
+        """A replica became ready."""
+        if runs_as == self.runs_as and at_ms > self.at_ms and self.ready_ms is None:
+            self.ready_ms = at_ms
+
+    def ended(self, runs_as: str) -> None:
+        """A replica ended because it was not needed any more. If one was ready until then, the failures are over."""
+        if runs_as == self.runs_as and self.ready_ms is not None:
+            self.failures = 0
 
     def steady(self, runs_as: str, served_ms: int) -> None:
         """A replica has been ready for ``served_ms``."""

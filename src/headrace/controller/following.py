@@ -75,6 +75,10 @@ class Following:
                 message=replica.message,
                 tail="" if seen is None else seen.tail,
             )
+        elif replica.phase is Phase.READY:
+            backoff.ready(replica.runs_as, at_ms)
+        elif replica.phase is Phase.STOPPED:
+            backoff.ended(replica.runs_as)
         self._tell.replica(replica, at_ms, backoff)
         self._tell.capacity(replica.endpoint_id, at_ms)
 

@@ -14,7 +14,7 @@ from headrace.controller.gateways import Gauges
 from headrace.controller.lifecycle import Phase, Replica
 from headrace.controller.options import told
 from headrace.controller.scaler import knobs_of
-from headrace.controller.words import LOG_FOLLOWS, about, counted
+from headrace.controller.words import LOG_FOLLOWS, about, counted, utc
 from headrace.engines.base import ModelSettings
 from headrace.ledger.bills import decimal
 from headrace.policy.outlook import Outlook, Standing
@@ -310,7 +310,9 @@ def _of_entity(controller: Controller, endpoint: Endpoint, config: Config, entit
         )
     if failures := watch.backoff.failures:
         row = f"{failures} replicas in a row failed, the last" if failures > 1 else "a replica failed"
-        problems.append(f"{row}: {watch.backoff.message}")
+        since = watch.backoff.ready_ms
+        again = "" if since is None else f"; ready again since {utc(since)}"
+        problems.append(f"{row}: {watch.backoff.message}{again}")
     if config is endpoint.target and watch.granted < watch.wanted:
         ranges = " or ".join(("its range", *(f"that of {rival}" for rival in watch.rivals)))
         problems.append(

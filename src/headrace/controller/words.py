@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from headrace.controller.endpoint import Config, Entity
 
@@ -12,6 +13,11 @@ def counted(count: int, noun: str) -> str:
     if count == 1:
         return f"{count} {noun}"
     return f"{count} {noun.removesuffix('y')}ies" if noun.endswith("y") else f"{count} {noun}s"
+
+
+def utc(at_ms: int) -> str:
+    """``2026-01-31 12:00:00 UTC``: messages are read by people elsewhere too."""
+    return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 MOST_LISTED = 20
