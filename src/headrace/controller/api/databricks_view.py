@@ -26,6 +26,8 @@ class Now:
     """Chunks, by id of served entity."""
     messages: Mapping[str, str]
     """What keeps an entity from serving, by its id; where anything does."""
+    asleep: frozenset[str]
+    """Ids of entities at zero, as their range allows, of which nothing starts."""
 
 
 def detailed(
@@ -34,12 +36,18 @@ def detailed(
     """As the caller may see it. ``of_call``: notes on what this call asked for, beside those on the endpoint."""
     entities = endpoint.entities.values()
     backoffs = {entity.id: controller.reconciler.watches.of(entity.id).backoff for entity in entities}
+    chunks = {entity.id: controller.chunks(endpoint, entity) for entity in entities}
     now = Now(
-        ready={entity.id: controller.chunks(endpoint, entity).ready for entity in entities},
+        ready={entity_id: each.ready for entity_id, each in chunks.items()},
+        asleep=frozenset(
+            entity.id
+            for entity in entities
+            if not entity.min_chunks and not chunks[entity.id].ready and not chunks[entity.id].loading
+        ),
         messages={
             entity_id: with_log(backoff.message, backoff.tail)
             for entity_id, backoff in backoffs.items()
-            if backoff.failures
+            if backoff.failures and backoff.ready_ms is None
         },
     )
     service_principal = controller.access.service_principals.get(endpoint.creator)
@@ -141,7 +149,11 @@ def _configs(endpoint: Endpoint, now: Now) -> dict[str, Any]:
         states = {
             entity.id: replies.EntityState(
                 deployment="DEPLOYMENT_READY" if _serves(endpoint, entity, now) else missing,
-                deployment_state_message=now.messages.get(entity.id, failed_update),
+                deployment_state_message=(
+                    now.messages.get(entity.id)
+                    or failed_update
+                    or ("Scaled to zero" if entity.id in now.asleep else "")
+                ),
             )
             for entity in endpoint.active.entities
         }
