@@ -134,3 +134,15 @@ def test_a_model_that_was_measured_with_another_engine_was_never_measured(comman
     assert "1,234" not in shown and "started" not in shown
     told = json.loads(command("show", "m", "--json")[1])
     assert (told["profile"], told["starts"]) == (None, None)
+
+
+@pytest.mark.parametrize(("context", "warned"), [("2303", True), ("2304", False)])
+def test_a_context_that_holds_no_reference_request_is_warned_of(command: Command, context: str, warned: bool) -> None:
+    status, _, err = command("add", "m", "--simulated", '{"null": true}', "--context", context)
+    assert status == 0
+    told = " ".join(err.split())
+    assert ("cannot be measured, nor sold; give --context 2304 or more" in told) is warned
+
+
+def test_the_warning_leaves_json_alone(command: Command) -> None:
+    assert added(command, "m", "--simulated", '{"null": true}', "--context", "512")["context"] == 512

@@ -141,6 +141,7 @@ def add(
     A name that is registered already needs --replace.
     """
     from headrace.models.registry import DEFAULT_CONTEXT  # noqa: PLC0415
+    from headrace.policy.work import REFERENCE_INPUT_TOKENS, REFERENCE_OUTPUT_TOKENS, REFERENCE_TOKENS  # noqa: PLC0415
 
     if bool(engine) != bool(weights):
         raise UsageError("--engine NAME and --weights WEIGHTS belong together")
@@ -177,6 +178,13 @@ def add(
         engine_args=engine_args,
         replace=replace,
     )
+    if model.context < REFERENCE_TOKENS:
+        console(stderr=True).print(
+            f"Warning: a context of {model.context:,} tokens holds no reference request of {REFERENCE_TOKENS:,} "
+            f"({REFERENCE_INPUT_TOKENS:,} in, {REFERENCE_OUTPUT_TOKENS:,} out), so {model.name} cannot be measured, nor "
+            f"sold; give --context {REFERENCE_TOKENS} or more",
+            markup=False,
+        )
     if json_output:
         print_json(_told(model))
     else:

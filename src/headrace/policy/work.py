@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 REFERENCE_INPUT_TOKENS = 2048
 REFERENCE_OUTPUT_TOKENS = 256
-REFERENCE_WORK = float(REFERENCE_INPUT_TOKENS + REFERENCE_OUTPUT_TOKENS)
+REFERENCE_TOKENS = REFERENCE_INPUT_TOKENS + REFERENCE_OUTPUT_TOKENS
+REFERENCE_WORK = float(REFERENCE_TOKENS)
 """Reference tokens of one request of the reference workload: there, work and raw tokens agree."""
 
 
