@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from replicas import Engine, llama_70b_a100, llama_70b_h100, smollm2
-from workloads import Workload, steps, trace
+from workloads import Workload, day, steps, trace
 
 from headrace.planner.result import Limits
 from headrace.policy.terms import Terms
@@ -71,6 +71,11 @@ def _steps(engine: Engine, stages: tuple[tuple[float, float], ...], seed: int) -
     return lambda folder: steps(engine.chunk, stages, seed)
 
 
+def _day(engine: Engine, chunks: tuple[float, float], seed: int) -> Callable[[Path], Workload]:
+    work_s = (chunks[0] * engine.chunk, chunks[1] * engine.chunk)
+    return lambda folder: day(work_s, int(HOUR_S), 2.0, seed)
+
+
 def _trace(name: str, keep: float, most_tokens: int, seed: int) -> Callable[[Path], Workload]:
     return lambda folder: trace(folder / name, keep=keep, most_tokens=most_tokens, seed=seed)
 
@@ -95,5 +100,8 @@ def cases() -> list[Case]:
         Case("azure, half on H100", h100, _trace(AZURE, 0.5, 8192, 7), CHAT, 60.0, HOUR_S, ready=2),
         Case("azure, all on H100", h100, _trace(AZURE, 1.0, 8192, 0), CHAT, 5.0, HOUR_S, ready=3),
         Case("mooncake, half, start 5 s", long, _mooncake(0.5, 3), LONG, 5.0, HOUR_S, ready=4, context=32_768),
+        Case("azure, 70% of users", a100, _trace(AZURE, 0.7, 8192, 11), CHAT, 30.0, HOUR_S, ready=4),
+        Case("mooncake, 65% of users", long, _mooncake(0.65, 9), LONG, 30.0, HOUR_S, ready=5, context=32_768),
+        Case("a day in an hour, bursts", a100, _day(a100, (1.0, 8.0), 9), CHAT, 30.0, HOUR_S),
         Case("constant 5.5 chunks", a100, _steps(a100, ((5.5, HOUR_S),), 5), CHAT, 30.0, HOUR_S, ready=6),
     ]

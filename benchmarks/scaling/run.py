@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from cases import Case, cases
+from clairvoyant import Clairvoyant
 from rich.console import Console
 from rich.table import Table
 from workloads import MissingError, Workload
@@ -30,14 +31,17 @@ from headrace.planner.result import Result
 from headrace.planner.simulation import simulate
 from headrace.policy.scaling import Knobs
 
-HEADROOMS = (-0.1, -0.05, 0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
+HEADROOMS = (-0.3, -0.2, -0.1, -0.05, 0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
 """Below zero: less than demand, as a user who can wait might want it."""
 LOADS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.15, 1.3)
 """Targets, as parts of a replica's slots."""
 TARGETS = (0.9, 0.95, 0.97, 0.98, 0.99, 0.995)
 """Attainments at which laws are compared."""
 SMOOTH_S = 60.0
-HEADRACE, DEFAULT_RAY = "headrace", "ray serve, default"
+HEADRACE, DEFAULT_RAY, HPA = "headrace", "ray serve, default", "hpa"
+KNOWN, KNOWN_RATE = "every request known", "rate of two minutes known"
+KNOWN_LOADS = (0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2, 1.4)
+"""Parts of what the work needs."""
 
 
 @dataclass(frozen=True)
@@ -72,16 +76,20 @@ class Row:
     """Of processor."""
 
 
-def settings(case: Case, quick: bool) -> list[Setting]:
+def settings(case: Case, workload: Workload, quick: bool) -> list[Setting]:
     slots = case.engine.slots
-    headrooms, loads = (HEADROOMS[1::3], LOADS[2::2]) if quick else (HEADROOMS, LOADS)
+    headrooms, loads = (HEADROOMS[::3], LOADS[2::2]) if quick else (HEADROOMS, LOADS)
     found = [Setting(HEADRACE, f"headroom {h:g}", partial(Headrace, Knobs(headroom=h))) for h in headrooms]
-    found += [Setting("hpa", f"target {load:g} k", partial(Hpa, load * slots)) for load in loads]
+    found += [Setting(HPA, f"target {load:g} k", partial(Hpa, load * slots)) for load in loads]
     found += [Setting("ray serve", f"target {load:g} k", partial(RayServe, load * slots)) for load in loads]
     found.append(Setting(DEFAULT_RAY, "target 2", RayServe))
     if not quick:
         eager = partial(Hpa, down_window_s=60, average_s=60)
         found += [Setting("hpa, 60 s", f"target {load:g} k", partial(eager, load * slots)) for load in loads]
+    if not quick and not case.held_out:
+        for law, arounds in ((KNOWN, (20, 60)), (KNOWN_RATE, (120,))):
+            known = [(load, around_s) for around_s in arounds for load in KNOWN_LOADS]
+            found += [Setting(law, f"{g:g}, {s} s", partial(Clairvoyant, case, workload, g, s)) for g, s in known]
     return found
 
 
@@ -140,19 +148,20 @@ def short(result: Result, chunk: float) -> float:
 def _measured(work: tuple[int, int, bool, Path]) -> Row:
     number, place, quick, folder = work
     case = cases()[number]
-    return measure(case, case.make(folder), settings(case, quick)[place])
+    workload = case.make(folder)
+    return measure(case, workload, settings(case, workload, quick)[place])
 
 
-def compare(rows: list[Row]) -> dict[str, dict[float, float | None]]:
-    """Of each other law, the part of its chunk-hours that Headrace saves at each attainment; None: one of them does not
-    attain it."""
+def compare(rows: list[Row], own_law: str = HEADRACE) -> dict[str, dict[float, float | None]]:
+    """Of each other law, the part of its chunk-hours that ``own_law`` saves at each attainment; None: one of them does
+    not attain it."""
 
     def points(law: str) -> list[Point]:
         return [Point(row.chunk_hours, row.attainment) for row in rows if row.law == law]
 
-    own = points(HEADRACE)
+    own = points(own_law)
     savings: dict[str, dict[float, float | None]] = {}
-    for law in dict.fromkeys(row.law for row in rows if row.law != HEADRACE):
+    for law in dict.fromkeys(row.law for row in rows if row.law != own_law):
         savings[law] = {}
         for target in TARGETS:
             ours, theirs = cost_at(own, target), cost_at(points(law), target)
@@ -185,6 +194,9 @@ def show(console: Console, case: Case, rows: list[Row]) -> None:
     for law, saved in compare(rows).items():
         cells = ("" if part is None else f"{part:+.1%}" for part in saved.values())
         savings.add_row(f"beside {law}", *cells)
+    for law in sorted({KNOWN, KNOWN_RATE} & set(_laws(rows))):
+        cells = ("" if part is None else f"{part:+.1%}" for part in compare(rows, law)[HPA].values())
+        savings.add_row(f"{law}, beside {HPA}", *cells)
     console.print(savings)
 
 
@@ -207,11 +219,14 @@ def main() -> None:
             if given.cases not in case.name or (given.quick and case.held_out):
                 continue
             try:
-                case.make(given.traces)
+                workload = case.make(given.traces)
             except MissingError as missing:
                 console.print(f"{case.name}: skipped, {missing}")
                 continue
-            work = [(number, place, given.quick, given.traces) for place in range(len(settings(case, given.quick)))]
+            work = [
+                (number, place, given.quick, given.traces)
+                for place in range(len(settings(case, workload, given.quick)))
+            ]
             rows = list(pool.map(_measured, work))
             show(console, case, rows)
             kept += [asdict(row) for row in rows]

@@ -4,7 +4,10 @@ arrival."""
 from __future__ import annotations
 
 import random
+from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import accumulate
+from math import cos, pi
 from pathlib import Path
 
 from headrace.bench.workload.datasets.mooncake import read_mooncake
@@ -29,6 +32,28 @@ def steps(chunk: float, stages: Sequence[tuple[float, float]], seed: int) -> Wor
         while (now := now + draw.expovariate(chunks * chunk / 2304)) < begins + seconds:
             found.append((now, 2048, 256))
         begins += seconds
+    return found
+
+
+def day(work_s: tuple[float, float], seconds: int, variation: float, seed: int) -> Workload:
+    """A day in ``seconds``: offered work goes from the first of ``work_s`` (reference tokens/s) to the second and back.
+
+    Gaps are gamma-distributed with the coefficient of ``variation``, so above 1 requests come in bursts; lengths are
+    log-normal, about 1,100 tokens in and 190 out.
+    """
+    draw = random.Random(seed)
+    low, high = work_s
+    mean_work = 1400.0
+    rates = (low + (high - low) * (1 - cos(2 * pi * second / seconds)) / 2 for second in range(seconds))
+    expected = list(accumulate(rate / mean_work for rate in rates))
+    found: Workload = []
+    passed = 0.0
+    while (passed := passed + draw.gammavariate(variation**-2, variation**2)) < expected[-1]:
+        second = bisect_left(expected, passed)
+        before = expected[second - 1] if second else 0.0
+        at_s = second + (passed - before) / (expected[second] - before)
+        lengths = draw.lognormvariate(6.7, 0.8), draw.lognormvariate(5.0, 0.7)
+        found.append((at_s, min(4096, 1 + int(lengths[0])), min(1024, 1 + int(lengths[1]))))
     return found
 
 
