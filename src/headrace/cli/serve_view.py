@@ -87,8 +87,9 @@ class Announcer:
         for endpoint in endpoints:
             self.say(f"Endpoint {_range(endpoint)}")
             if endpoint["state"] == FAILED:
-                for problem in endpoint["problems"]:
-                    self.say(f"  cannot serve: {problem}")
+                failure = endpoint["last_failure"]
+                for why in endpoint["problems"] if failure is None else [failure["message"]]:
+                    self.say(f"  cannot serve: {why}")
         for model in server.get(f"{API}/models")["models"]:
             for doubt in model["profile_doubts"]:
                 self.say(f"The profile of {model['name']}: {doubt}; `headrace profile {model['name']}`")
