@@ -181,8 +181,8 @@ def add(
     if model.context < REFERENCE_TOKENS:
         console(stderr=True).print(
             f"Warning: a context of {model.context:,} tokens holds no reference request of {REFERENCE_TOKENS:,} "
-            f"({REFERENCE_INPUT_TOKENS:,} in, {REFERENCE_OUTPUT_TOKENS:,} out), so {model.name} cannot be measured, nor "
-            f"sold; give --context {REFERENCE_TOKENS} or more",
+            f"({REFERENCE_INPUT_TOKENS:,} in, {REFERENCE_OUTPUT_TOKENS:,} out), so {model.name} cannot be measured, "
+            f"nor sold; give --context {REFERENCE_TOKENS} or more",
             markup=False,
         )
     if json_output:
