@@ -86,6 +86,9 @@ async def test_another_model_in_as_many_chunks_is_another_range(http: Http) -> N
     assert told["says"][0].endswith("; the range falls from 2000 to 800 reference tokens/s")
     assert told["removed"] == [], "it keeps its name"
     assert not any("any more" in said for said in told["says"])
+    renamed = await http.put(f"{BASE}/a/config{DRY}", {"served_entities": [small | {"name": "little"}]})
+    assert renamed[1]["removed"] == ["toy-1"]
+    assert "toy-1: is not served any more" in renamed[1]["says"]
     status, updated = await http.put(f"{BASE}/a/config", {"served_entities": [small]})
     assert status == 200
     assert updated["headrace"]["notes"] == ["the range falls from 2000 to 800 reference tokens/s"]

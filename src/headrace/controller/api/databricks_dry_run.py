@@ -79,7 +79,7 @@ class DryRun(Reply):
     name: str
     config_version: int = Field(description="That it would have.")
     served_entities: list[EntityDryRun]
-    removed: list[str] = Field(description="Served entities that would go.")
+    removed: list[str] = Field(description="Names of served entities that would go.")
     cost_per_hour: CostsOutput
     says: list[str] = Field(description="All of it in words.")
 
@@ -95,8 +95,8 @@ def dry_run(controller: Controller, before: Endpoint | None, after: Endpoint, *,
     )
     currency = after.target.entities[0].currency
     old = predecessors(before.current if before is not None else None, after.target)
-    kept = {entity.id for entity in old.values()}
-    removed = [entity.name for entity in seen.removed if entity.id not in kept]
+    named = {one.entity.name for one in seen.entities}
+    removed = [entity.name for entity in seen.removed if entity.name not in named]
     says = []
     for one in seen.entities:
         change = range_change(old.get(one.entity.id), one.entity)
