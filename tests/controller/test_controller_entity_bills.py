@@ -163,7 +163,8 @@ def due_now(world: World) -> int:
         if entity_id in sold:
             provided += min(len(kept), sold[entity_id].max_chunks)
             rolling_out = endpoint.update == "IN_PROGRESS" and endpoint.pending is None
-            if kept and not rolling_out:
+            gives_way = all(one.runs_as != sold[entity_id].runs_as for one in endpoint.target.entities)
+            if kept and not rolling_out and not gives_way:
                 provided = max(provided, sold[entity_id].min_chunks)
         total += provided
     return total
