@@ -17,6 +17,7 @@ from controller_world import CHUNK, World
 
 from headrace.controller.keys import ALL_TIERS
 from headrace.gateway.snapshot import Ack, Hello
+from headrace.profiles.files import load, save
 
 BASE = "/api/2.0/serving-endpoints"
 
@@ -158,6 +159,8 @@ async def test_a_model_file_that_is_missing_or_corrupt_is_a_clear_refusal(
     settings = http.world.controller.offers.model("toy")
     broken = msgspec.structs.replace(settings, engine="llamacpp", path=str(weights), engine_args={})
     (http.world.data.models / "toy.json").write_bytes(msgspec.json.encode(broken))
+    profile = http.world.data.profiles / "toy.json"
+    save(profile, msgspec.structs.replace(load(profile), engine="llamacpp"))
     status, answer = await http.post(BASE, body())
     assert (status, answer["param"]) == (400, "entity_name")
     assert "weights.gguf" in answer["message"]
