@@ -178,7 +178,7 @@ DISTRIBUTIONS = (
 
 ENDED_NAME = "headrace_requests"
 ENDED_HELP = (
-    "Requests that have ended, by HTTP status; 499: the client left first. Those that never reached an endpoint are not "
-    "among them: a key that is refused, an unknown name, a body or a field that no endpoint takes, such as n: 2. What "
-    "an endpoint or its engine refuses is: more tokens than the context holds, a temperature that is no number."
+    "Requests that have ended, by HTTP status; 499: the client left first. Those that never reached an endpoint are "
+    "not among them: a key that is refused, an unknown name, a body or a field that no endpoint takes, such as n: 2. "
+    "What an endpoint or its engine refuses is: more tokens than the context holds, a temperature that is no number."
 )
