@@ -78,7 +78,7 @@ class Row:
 
 def settings(case: Case, workload: Workload, quick: bool) -> list[Setting]:
     slots = case.engine.slots
-    headrooms, loads = (HEADROOMS[::3], LOADS[2::2]) if quick else (HEADROOMS, LOADS)
+    headrooms, loads = (HEADROOMS[3::3], LOADS[2::2]) if quick else (HEADROOMS, LOADS)
     found = [Setting(HEADRACE, f"headroom {h:g}", partial(Headrace, Knobs(headroom=h))) for h in headrooms]
     found += [Setting(HPA, f"target {load:g} k", partial(Hpa, load * slots)) for load in loads]
     found += [Setting("ray serve", f"target {load:g} k", partial(RayServe, load * slots)) for load in loads]
