@@ -240,6 +240,7 @@ def test_an_idle_endpoint_goes_to_zero_and_a_request_is_held_until_it_is_back(tm
     profile = register_simulated(tmp_path / "data", "sim", FAST, slots=2, start_s=1.0)
     with Server(tmp_path / "data") as server:
         create(server, "e", profile, 0, 1, scaling={"idle_to_zero_s": 2, "down_window_s": 2, "slow_window_s": 2})
+        until(lambda: server.endpoint("e")["chunks_in_use"] == 1, within_s=40, what="the first chunk of a new endpoint")
         until(lambda: server.endpoint("e")["chunks_in_use"] == 0, within_s=40, what="nothing runs")
         held = Stream(server, "e", max_tokens=5)
         assert held.join().error is None and held.events >= 5
