@@ -9,6 +9,7 @@ import random
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,28 @@ def check_bill(server: Server, endpoint: str, sampler: ReplicaSampler, price_per
     assert lived - allowed <= bill["chunk_ms"] / 1000 <= lived + 0.02 * lived
 
 
+def use_every_replica(server: Server, endpoint: str, *, at_once: int) -> tuple[int, int]:
+    """Input and output tokens of requests sent together, so that all replicas are in use however fast they are."""
+    client = OpenAI(base_url=f"{server.url}/v1", api_key=server.key)
+
+    def ask(number: int) -> tuple[int, int]:
+        answer = client.completions.create(
+            model=endpoint, prompt=[1000 + number] * 64, max_tokens=128, extra_body={"ignore_eos": True}
+        )
+        assert answer.usage is not None
+        return answer.usage.prompt_tokens, answer.usage.completion_tokens
+
+    with ThreadPoolExecutor(at_once) as pool:
+        asked = [pool.submit(ask, number) for number in range(at_once)]
+        until(
+            lambda: all(r["in_flight"] > 0 for r in server.endpoint(endpoint)["replicas"]),
+            within_s=30,
+            what="all replicas are used at once",
+        )
+        told = [one.result() for one in asked]
+    return sum(one[0] for one in told), sum(one[1] for one in told)
+
+
 @pytest.mark.engine
 def test_load_beyond_one_chunk_brings_the_second_and_its_end_takes_it_back(
     tmp_path: Path, smollm2: ModelSettings
@@ -134,11 +157,7 @@ def test_load_beyond_one_chunk_brings_the_second_and_its_end_takes_it_back(
         many = math.ceil(45 * rate / work)
         running = load(server, "story", "--rate", f"{rate}", "--requests", f"{many}", "--csv", str(requests))
         until(lambda: server.endpoint("story")["chunks_ready"] == 2, within_s=60, what="two chunks are ready")
-        until(
-            lambda: all(r["in_flight"] > 0 for r in server.endpoint("story")["replicas"]),
-            within_s=30,
-            what="both replicas are used at once",
-        )
+        more_input, more_output = use_every_replica(server, "story", at_once=8)
         told = finish(running, within_s=180, requests=requests)
         until(lambda: server.endpoint("story")["chunks_ready"] == 1, within_s=120, what="back to one chunk")
         until(lambda: sampler.count() == 1, within_s=60, what="one replica process lives")
@@ -147,7 +166,8 @@ def test_load_beyond_one_chunk_brings_the_second_and_its_end_takes_it_back(
         ups = [(e["data"]["from"], e["data"]["to"]) for e in scalings(server, "story")]
         assert ups[-2:] == [(1, 2), (2, 1)]
         check_decisions_recompute(scalings(server, "story"))
-        check_usage(server, "story", told, chat.usage.prompt_tokens, chat.usage.completion_tokens)
+        more_input, more_output = more_input + chat.usage.prompt_tokens, more_output + chat.usage.completion_tokens
+        check_usage(server, "story", told, more_input, more_output)
         check_bill(server, "story", sampler, "3.60")
         workspace.serving_endpoints.delete("story")
         until(lambda: sampler.count() == 0, within_s=60, what="no replica process lives")
