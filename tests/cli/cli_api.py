@@ -35,6 +35,11 @@ class ToyApi(http.server.ThreadingHTTPServer):
         self.server_close()
 
 
+def versions_of(model: str, *versions: str) -> dict[str, list[Any]]:
+    """What is answered to who asks for the versions of a model."""
+    return {f"/api/headrace/v1/models/{model}/versions": [{"name": model, "versions": list(versions)}]}
+
+
 class _Handler(http.server.BaseHTTPRequestHandler):
     server: ToyApi
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli_api import ToyApi
+from cli_api import ToyApi, versions_of
 
 from headrace.cli.errors import UsageError
 from headrace.cli.main import COMMANDS, main
@@ -175,7 +175,7 @@ def test_an_endpoint_of_several_entities_is_not_updated_by_the_words_for_one(tmp
 def test_options_of_an_endpoint_and_a_key_are_sent_as_they_were_said(tmp_path: Path) -> None:
     info = {"optimizable": True, "headrace": {"chunk": 100}}
     path = "/api/2.0/serving-endpoints/get-model-optimization-info"
-    with ToyApi({f"{path}/m/1": [info]}) as api:
+    with ToyApi({f"{path}/m/1": [info], **versions_of("m", "1")}) as api:
         words = ("--entity", "a=m,traffic=100", "--entity", "b=m", "--overload", "spill", "--fallback")
         run("endpoints", "create", "x", *words, "--url", api.url, data_dir=tmp_path)
         run("keys", "create", "--weight", "2.5", "--url", api.url, data_dir=tmp_path)

@@ -6,12 +6,13 @@ import json
 from typing import Any
 
 import pytest
-from cli_api import ToyApi
+from cli_api import ToyApi, versions_of
 
 from headrace.cli.main import main
 
 API = "/api/2.0/serving-endpoints"
-INFO = {f"{API}/get-model-optimization-info/m/1": [{"optimizable": True, "headrace": {"chunk": 100}}]}
+CHUNK = {"optimizable": True, "headrace": {"chunk": 100}}
+INFO = {f"{API}/get-model-optimization-info/m/1": [CHUNK], **versions_of("m", "1")}
 NOW = {
     "/api/headrace/v1/endpoints/x": [
         {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from cli_api import ToyApi
+from cli_api import ToyApi, versions_of
 
 from headrace.cli.connection import Connection
 from headrace.cli.endpoint_config import OneEntity, entities_of, first_config, next_config
@@ -16,7 +16,10 @@ CHUNK = {"optimizable": True, "headrace": {"chunk": 100}}
 OLD = {"name": "m-2", "model": "m", "model_version": "2", "min_chunks": 1, "max_chunks": 2, "scale_to_zero": False}
 ANSWERS: dict[str, list[Any]] = {
     f"{API}/get-model-optimization-info/m/2": [CHUNK],
+    f"{API}/get-model-optimization-info/m/3": [CHUNK],
     f"{API}/get-model-optimization-info/n/1": [CHUNK],
+    **versions_of("m", "1", "2", "3"),
+    **versions_of("n", "1"),
     "/api/headrace/v1/endpoints/x": [{"entities": [OLD]}],
 }
 
@@ -58,6 +61,21 @@ def test_another_model_is_not_asked_for_in_the_version_of_the_old_one() -> None:
     with ToyApi(ANSWERS) as api:
         _, body = next_config(connection(api), "x", one(model="n"), [])
     assert (body["served_entities"][0]["entity_name"], body["served_entities"][0]["entity_version"]) == ("n", "1")
+
+
+def test_a_new_endpoint_serves_the_newest_version_where_none_is_said() -> None:
+    with ToyApi(ANSWERS) as api:
+        _, config = first_config(connection(api), one(model="m"), [])
+    assert config["served_entities"][0]["entity_version"] == "3"
+
+
+@pytest.mark.parametrize("said", [{}, {"model": "m"}])
+def test_an_endpoint_stays_at_its_version_until_another_is_said(said: dict[str, str]) -> None:
+    with ToyApi(ANSWERS) as api:
+        _, stays = next_config(connection(api), "x", one(max_chunks=2, **said), [])
+        _, moves = next_config(connection(api), "x", one(max_chunks=2, version="3", **said), [])
+    assert stays["served_entities"][0]["entity_version"] == "2"
+    assert moves["served_entities"][0]["entity_version"] == "3"
 
 
 def test_model_units_and_a_range_are_two_sizes() -> None:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from cli_api import ToyApi
+from cli_api import ToyApi, versions_of
 from cli_told import DATABRICKS_PATH, NOTED, PATH, endpoint, entity
 
 from headrace.cli.connection import Connection
@@ -54,7 +54,7 @@ def test_what_an_update_does_to_the_range_is_told(capsys: pytest.CaptureFixture[
     info = {f"{API}/get-model-optimization-info/other/1": [{"optimizable": True, "headrace": {"chunk": 300}}]}
     falls = "the range falls from 1200..2400 to 300..600 reference tokens/s"
     reply = {"name": "chat", "headrace": {"notes": ["sim-1: a fixed size", falls]}}
-    answers = {PATH: [endpoint()], DATABRICKS_PATH: [NOTED]} | info
+    answers = {PATH: [endpoint()], DATABRICKS_PATH: [NOTED]} | info | versions_of("other", "1")
     with ToyApi(answers, replies={f"{DATABRICKS_PATH}/config": reply}) as api:
         assert run(api, "endpoints", "update", "chat", "--model", "other") == 0
         said = capsys.readouterr().out

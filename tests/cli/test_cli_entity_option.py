@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from cli_api import ToyApi
+from cli_api import ToyApi, versions_of
 
 from headrace.cli.connection import Connection
 from headrace.cli.endpoint_body import API, several
@@ -22,6 +22,7 @@ def config(*texts: str, before: tuple[dict[str, Any], ...] = ()) -> Any:
         f"{API}/get-model-optimization-info/{model}/{version}": [{"optimizable": True, "headrace": {"chunk": size}}]
         for (model, version), size in CHUNKS.items()
     }
+    answers |= versions_of("llama", "1", "2") | versions_of("smol", "1")
     with ToyApi(answers) as api:
         return several(Connection(api.url, None), [parse(text) for text in texts], before)
 
@@ -37,6 +38,7 @@ def test_everything_can_be_said_in_one_word() -> None:
         name="big", model="llama", version="2", min_chunks=0, max_chunks=2, traffic=80, scale_to_zero=True
     )
     assert parse("big=llama") == EntityWords(name="big", model="llama")
+    assert parse("big=llama/2") == parse("big=llama,version=2") == EntityWords(name="big", model="llama", version="2")
     assert parse("big=llama,scale-to-zero=no").scale_to_zero is False
 
 
@@ -52,6 +54,8 @@ def test_everything_can_be_said_in_one_word() -> None:
         ("big=llama,max=", "--entity big: max is ''"),
         ("big=llama,traffic=50%", "traffic is '50%'"),
         ("big=llama,traffic=-5", "traffic is '-5'"),
+        ("big=llama/2,version=1", "'llama/2' is version 2, and --model-version says 1"),
+        ("big=llama/new", "'llama/new' is no model: expected its name"),
         ("big=llama,scale-to-zero=maybe", "scale-to-zero is 'maybe'; expected yes or no"),
     ],
 )
@@ -61,7 +65,7 @@ def test_what_cannot_be_understood_is_named(text: str, said: str) -> None:
 
 
 def test_ranges_are_in_chunks_of_each_model_and_one_chunk_by_default() -> None:
-    told = config("big=llama,max=2,traffic=80", "small=smol,min=0,max=4,traffic=20,scale-to-zero")
+    told = config("big=llama,max=2,traffic=80,version=1", "small=smol,min=0,max=4,traffic=20,scale-to-zero")
     assert told["served_entities"] == [
         {
             "name": "big",
@@ -84,6 +88,16 @@ def test_ranges_are_in_chunks_of_each_model_and_one_chunk_by_default() -> None:
         {"served_entity_name": "big", "traffic_percentage": 80},
         {"served_entity_name": "small", "traffic_percentage": 20},
     ]
+
+
+def test_the_newest_version_is_meant_where_none_is_said() -> None:
+    (told,) = config("big=llama")["served_entities"]
+    assert (told["entity_version"], told["max_provisioned_throughput"]) == ("2", 120)
+
+
+def test_a_new_version_of_a_model_is_tried_on_a_part_of_the_requests() -> None:
+    told = config("now=llama,traffic=90", "next=llama/2,traffic=10", before=(entity("now", traffic=100),))
+    assert [one["entity_version"] for one in told["served_entities"]] == ["1", "2"]
 
 
 def test_one_entity_needs_no_traffic_and_several_do() -> None:

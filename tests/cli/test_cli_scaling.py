@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from cli_api import ToyApi
+from cli_api import ToyApi, versions_of
 from cli_told import DATABRICKS_PATH, NOTED, PATH, endpoint, entity
 
 from headrace.cli.endpoint_view import print_endpoint
@@ -22,7 +22,7 @@ EVENTS = "/api/headrace/v1/events"
 def api() -> Any:
     chunk = {"optimizable": True, "throughput_chunk_size": 1200, "headrace": {"chunk": 1200}}
     answers = {PATH: [endpoint()], DATABRICKS_PATH: [NOTED], INFO: [chunk], EVENTS: [{"events": []}]}
-    with ToyApi(answers, replies={f"{DATABRICKS_PATH}/config": NOTED}) as api:
+    with ToyApi(answers | versions_of("sim", "1"), replies={f"{DATABRICKS_PATH}/config": NOTED}) as api:
         yield api
 
 

@@ -11,7 +11,7 @@ from system_server import Server, until
 from system_simulated import simulated_profile
 
 from headrace.models.registry import Registry
-from headrace.profiles.files import save
+from headrace.profiles.files import path_of, save
 from headrace.profiles.profile import IterationTime
 
 CHUNK = 1000
@@ -42,7 +42,7 @@ def sell(
     )
     profile = simulated_profile(model, QUICK)
     exact = {"chunk": chunk, "chunk_mean": float(chunk), "chunk_low": float(chunk), "chunk_high": float(chunk)}
-    save(data / "profiles" / f"{name}.json", msgspec.structs.replace(profile, **exact))
+    save(path_of(model, data / "profiles"), msgspec.structs.replace(profile, **exact))
 
 
 def config(low: int = 0, high: int = 1, *, model: str = "llama", chunk: int = CHUNK, **more: Any) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from headrace.gateway.snapshot import Ack, EntityTick, Hello, ReplicaTick, Snaps
 from headrace.models.registry import Registry
 from headrace.paths import DataDir
 from headrace.policy.work import RAW_TOKENS
-from headrace.profiles.files import save
+from headrace.profiles.files import path_of, save
 from headrace.profiles.profile import Profile
 
 T0_MS = 1_700_000_000_000
@@ -195,9 +195,19 @@ class World:
         assert self.controller.link.snapshot is not None
         return self.controller.link.snapshot
 
-    def model(self, name: str = "toy", *, chunk: int = CHUNK, threads: int = 1, status: str = "measured") -> str:
-        settings = Registry(self.data.models).add(name, simulated=True, threads=threads, replace=True, engine_args=NULL)
-        save(self.data.profiles / f"{name}.json", profile_of(settings, chunk, status))
+    def model(
+        self,
+        name: str = "toy",
+        *,
+        version: str = "1",
+        chunk: int = CHUNK,
+        threads: int = 1,
+        status: str = "measured",
+    ) -> str:
+        settings = Registry(self.data.models).add(
+            name, version=version, simulated=True, threads=threads, replace=True, engine_args=NULL
+        )
+        save(path_of(settings, self.data.profiles), profile_of(settings, chunk, status))
         return name
 
     def create(

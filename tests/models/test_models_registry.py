@@ -11,7 +11,7 @@ from gguf_samples import write_model
 
 from headrace.engines.base import ModelSettings
 from headrace.models.catalogue import CATALOGUE
-from headrace.models.registry import Registry, RegistryError
+from headrace.models.registry import Registry, RegistryError, VersionError
 
 
 @pytest.fixture
@@ -162,3 +162,78 @@ def test_exactly_one_source_must_be_given(registry: Registry, weights: Path) -> 
         registry.add("tiny")
     with pytest.raises(RegistryError, match="exactly one"):
         registry.add("tiny", gguf=weights, url="http://127.0.0.1:1")
+
+
+def test_versions_of_a_name_stand_beside_each_other_and_the_newest_is_meant(registry: Registry, weights: Path) -> None:
+    for version in ("1", "2", "10"):
+        registry.add("tiny", gguf=weights, context=64 + int(version), version=version)
+    registry.add("tinyx", gguf=weights, context=64)
+    assert registry.versions("tiny") == ("1", "2", "10"), "numbers, not words"
+    assert [(model.name, model.version) for model in registry.list()] == [
+        ("tiny", "1"), ("tiny", "2"), ("tiny", "10"), ("tinyx", "1"),
+    ]  # fmt: skip
+    assert [registry.get("tiny", version).context for version in ("1", "2", "10", None)] == [65, 66, 74, 74]
+    assert [registry.spec(model) for model in registry.list()] == ["tiny/1", "tiny/2", "tiny", "tinyx"]
+
+
+def test_a_version_that_is_not_there_is_refused_with_those_that_are(registry: Registry, weights: Path) -> None:
+    registry.add("tiny", gguf=weights, context=64)
+    with pytest.raises(VersionError, match=r"model 'tiny' has version 1, not 2$"):
+        registry.get("tiny", "2")
+    registry.add("tiny", gguf=weights, context=64, version="2")
+    registry.add("tiny", gguf=weights, context=64, version="3")
+    for call in (registry.get, registry.remove):
+        with pytest.raises(VersionError, match=r"model 'tiny' has versions 1, 2 and 3, not 7$"):
+            call("tiny", "7")
+
+
+def test_a_version_that_is_there_is_replaced_only_where_that_is_said(registry: Registry, weights: Path) -> None:
+    registry.add("tiny", gguf=weights, context=64)
+    registry.add("tiny", gguf=weights, context=65, version="2")
+    with pytest.raises(RegistryError, match=r"version 2 of model 'tiny' is registered already; .*--model-version 3"):
+        registry.add("tiny", gguf=weights, context=66, version="2")
+    registry.add("tiny", gguf=weights, context=66, version="2", replace=True)
+    assert [model.context for model in registry.list()] == [64, 66]
+    with pytest.raises(VersionError, match="has versions 1 and 2: say which is meant"):
+        registry.add("tiny", gguf=weights, context=67, replace=True)
+
+
+def test_one_of_several_versions_is_removed_and_which_must_be_said(registry: Registry, weights: Path) -> None:
+    for version in ("1", "2"):
+        registry.add("tiny", gguf=weights, context=64, version=version)
+    with pytest.raises(VersionError, match="has versions 1 and 2: say which is meant, such as --model-version 2"):
+        registry.remove("tiny")
+    assert registry.remove("tiny", "1") == "1"
+    assert registry.versions("tiny") == ("2",)
+    assert registry.remove("tiny") == "2"
+    assert registry.versions("tiny") == ()
+
+
+def test_a_pulled_model_of_the_catalogue_is_the_first_version_of_its_name(
+    registry: Registry, weights: Path, tmp_path: Path
+) -> None:
+    entry = CATALOGUE["smollm2-135m-instruct"]
+    path = entry.path(entry.converted, tmp_path / "cache")
+    path.parent.mkdir(parents=True)
+    with path.open("wb") as file:
+        file.truncate(entry.converted.nbytes)
+    registry.add(entry.name, gguf=weights, context=64, version="2")
+    assert registry.versions(entry.name) == ("1", "2")
+    assert registry.get(entry.name, "1").path == str(path)
+    assert registry.get(entry.name).path == str(weights)
+    assert [model.version for model in registry.list()] == ["1", "2"]
+
+
+@pytest.mark.parametrize("version", ["", "0", "01", "-1", "two", "1.0", "../2", "2\n", "1" * 10])
+def test_a_version_that_is_no_whole_number_is_refused(registry: Registry, weights: Path, version: str) -> None:
+    with pytest.raises(RegistryError, match="expected a whole number from 1"):
+        registry.add("tiny", gguf=weights, context=64, version=version)
+    assert registry.list() == ()
+
+
+def test_a_file_under_the_name_of_another_version_is_named(registry: Registry) -> None:
+    registry.folder.mkdir()
+    content = msgspec.json.encode(ModelSettings(name="tiny", version="3", engine="simulated"))
+    (registry.folder / "tiny@2.json").write_bytes(content)
+    with pytest.raises(RegistryError, match=r"tiny@2\.json describes model 'tiny', version 3; rename it"):
+        registry.get("tiny")

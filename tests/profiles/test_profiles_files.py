@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from headrace.engines.base import ModelSettings
-from headrace.profiles.files import ProfileError, find, load, of_another_engine, save, shipped
+from headrace.profiles.files import ProfileError, find, load, of_another_engine, path_of, save, shipped
 from headrace.profiles.hardware import this_machine
 from headrace.profiles.profile import Hardware, Profile
 from headrace.profiles.validity import doubts, mismatches
@@ -51,8 +51,23 @@ def test_a_corrupt_file_is_named_and_not_passed_over(profile: Profile, tmp_path:
 
 def test_a_profile_of_another_model_is_refused(profile: Profile, tmp_path: Path) -> None:
     save(tmp_path / "other.json", profile)
-    with pytest.raises(ProfileError, match="a profile of smollm2-135m-instruct, not of other"):
+    with pytest.raises(ProfileError, match="a profile of smollm2-135m-instruct, version 1, not of other, version 1"):
         find(replace(LLAMA, name="other"), tmp_path)
+
+
+def test_a_profile_is_of_one_version_of_a_model(profile: Profile, tmp_path: Path) -> None:
+    second = replace(LLAMA, version="2")
+    assert path_of(LLAMA, tmp_path) != path_of(second, tmp_path)
+    measured = replace(profile, id="here", status="measured")
+    save(path_of(LLAMA, tmp_path), measured)
+    assert find(LLAMA, tmp_path) == measured
+    assert find(second, tmp_path) is None, "neither the first version's nor the shipped one"
+    save(path_of(second, tmp_path), measured)
+    with pytest.raises(ProfileError, match="version 1, not of smollm2-135m-instruct, version 2; remove it"):
+        find(second, tmp_path)
+    save(path_of(second, tmp_path), replace(measured, model_version="2"))
+    assert find(second, tmp_path) == replace(measured, model_version="2")
+    assert find(LLAMA, tmp_path) == measured
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

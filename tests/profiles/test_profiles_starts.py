@@ -25,10 +25,12 @@ def test_the_newest_starts_are_kept_and_their_median_is_told(tmp_path: Path) -> 
     assert load(tmp_path, M).seconds == tuple(float(number) for number in range(100 - KEPT, 100))  # type: ignore[union-attr]
 
 
-def test_another_version_of_the_model_begins_anew(tmp_path: Path) -> None:
+def test_each_version_of_a_model_has_its_own(tmp_path: Path) -> None:
     note(tmp_path, M, (2.0,), 1_000)
-    assert load(tmp_path, replace(M, version="2")) is None
-    assert note(tmp_path, replace(M, version="2"), (9.0,), 2_000).seconds == (9.0,)
+    second = replace(M, version="2")
+    assert load(tmp_path, second) is None
+    assert note(tmp_path, second, (9.0,), 2_000).seconds == (9.0,)
+    assert note(tmp_path, M, (3.0,), 3_000).seconds == (2.0, 3.0)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"model": "m"}', b"\xff"])

@@ -23,6 +23,8 @@ class Asked:
     ended: float | None = None
     failure: str = ""
     """Empty where the answer came whole."""
+    entity: str = ""
+    """Name of the served entity that answered."""
 
 
 class Load:
@@ -76,6 +78,7 @@ class Load:
         try:
             connection.request("POST", "/v1/completions", json.dumps(body | {"ignore_eos": True}), self._headers)
             answer, last = connection.getresponse(), b""
+            one.entity = answer.getheader("served-model-name", "")
             while piece := answer.read1(65536):
                 one.bytes += len(piece)
                 last = (last + piece)[-4096:]

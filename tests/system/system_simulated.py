@@ -8,7 +8,7 @@ import msgspec
 
 from headrace.engines.base import ModelSettings
 from headrace.models.registry import Registry
-from headrace.profiles.files import save
+from headrace.profiles.files import path_of, save
 from headrace.profiles.fit import MeasuredShape, fit_weights
 from headrace.profiles.profile import IterationTime, Profile
 from headrace.profiles.simulate import replica_seconds, true_chunk
@@ -49,10 +49,12 @@ def simulated_profile(model: ModelSettings, iteration: IterationTime) -> Profile
     )
 
 
-def register_simulated(data: Path, name: str, iteration: IterationTime, *, slots: int, start_s: float = 0.0) -> Profile:
+def register_simulated(
+    data: Path, name: str, iteration: IterationTime, *, slots: int, start_s: float = 0.0, version: str | None = None
+) -> Profile:
     """A model of the simulated engine and its profile, in a data directory."""
     arguments = {"iteration": msgspec.to_builtins(iteration), "start_s": start_s}
-    model = Registry(data / "models").add(name, simulated=True, slots=slots, engine_args=arguments)
+    model = Registry(data / "models").add(name, version=version, simulated=True, slots=slots, engine_args=arguments)
     profile = simulated_profile(model, iteration)
-    save(data / "profiles" / f"{name}.json", profile)
+    save(path_of(model, data / "profiles"), profile)
     return profile

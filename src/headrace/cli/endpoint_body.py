@@ -10,6 +10,7 @@ from headrace.cli.entity_option import EntityWords
 from headrace.cli.errors import CommandError, UsageError
 
 API = "/api/2.0/serving-endpoints"
+MODELS = "/api/headrace/v1/models"
 
 Given = tuple[int | None, int | None]
 """Least and most; None: not said."""
@@ -35,6 +36,12 @@ def in_units(model: str, version: str, units: int) -> dict[str, Any]:
     return {"served_entities": [{"entity_name": model, "entity_version": version, "provisioned_model_units": units}]}
 
 
+def newest(server: Connection, model: str) -> str:
+    """The version of a model that is meant where none is said. Raises ApiError for a model that is not there."""
+    versions: list[str] = server.get(f"{MODELS}/{path_part(model)}/versions")["versions"]
+    return versions[-1]
+
+
 def several(server: Connection, words: Sequence[EntityWords], before: Sequence[Mapping[str, Any]] = ()) -> Any:
     """A config of these served entities. What is not said of one stays as in ``before``, by its name."""
     known = {entity["name"]: entity for entity in before}
@@ -42,7 +49,7 @@ def several(server: Connection, words: Sequence[EntityWords], before: Sequence[M
     for one in words:
         old = known.get(one.name)
         same = old if old is not None and old["model"] == one.model else None
-        version = one.version or str(same["model_version"] if same else "1")
+        version = one.version or (str(same["model_version"]) if same else newest(server, one.model))
         low, high = _range(
             server,
             (one.model, version),

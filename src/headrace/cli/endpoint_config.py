@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.cli.connection import Connection, path_part
-from headrace.cli.endpoint_body import API, in_units, several, single
+from headrace.cli.endpoint_body import API, in_units, newest, several, single
 from headrace.cli.entity_option import EntityWords, parse
 from headrace.cli.errors import UsageError
 
@@ -66,7 +66,7 @@ def first_config(server: Connection, one: OneEntity, words: Sequence[EntityWords
         return API, several(server, words)
     if one.model is None:
         raise UsageError("say what to serve: --model MODEL, or --entity for each of several")
-    version = one.version or "1"
+    version = one.version or newest(server, one.model)
     if one.units is not None:
         return f"{API}/pt", in_units(one.model, version, one.units)
     return API, _in_tokens(server, one, one.model, version, default=(1, 1), scale_to_zero=False)
@@ -83,7 +83,7 @@ def next_config(server: Connection, name: str, one: OneEntity, words: Sequence[E
         raise UsageError(f"{name!r} has {len(now)} served entities ({names}): give each that it is to have as --entity")
     [old] = now
     model = one.model or old["model"]
-    version = one.version or (str(old["model_version"]) if model == old["model"] else "1")
+    version = one.version or (str(old["model_version"]) if model == old["model"] else newest(server, model))
     if one.units is not None:
         return f"{API}/pt/{path_part(name)}/config", {"config": in_units(model, version, one.units)}
     default = (old["min_chunks"], old["max_chunks"])

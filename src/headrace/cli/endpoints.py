@@ -16,6 +16,7 @@ from headrace.cli.endpoint_view import print_endpoint, print_endpoints
 from headrace.cli.endpoint_wait import wait_until_ready
 from headrace.cli.entity_option import FORM
 from headrace.cli.errors import UsageError
+from headrace.cli.model_option import ModelVersionOption, name_and_version
 from headrace.cli.options import DataDirOption, JsonOption, KeyOption, UrlOption
 from headrace.cli.output import console, print_json
 from headrace.cli.scaling_option import (
@@ -71,8 +72,11 @@ WaitOption = Annotated[bool, typer.Option("--wait", help="Return when it can ser
 def create(
     name: NameArgument,
     *,
-    model: Annotated[str | None, typer.Option("--model", help="A registered model.")] = None,
-    model_version: Annotated[str | None, typer.Option("--model-version", help="Its version. Default 1.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="A registered model: NAME, by default its newest version, or NAME/VERSION."),
+    ] = None,
+    model_version: ModelVersionOption = None,
     min_chunks: MinChunksOption = None,
     max_chunks: MaxChunksOption = None,
     minimum: MinOption = None,
@@ -117,9 +121,10 @@ def create(
         wait_target=wait_target,
         idle_to_zero=idle_to_zero,
     )
+    model, version = (None, model_version) if model is None else name_and_version(model, model_version)
     one = OneEntity(
         model=model,
-        version=model_version,
+        version=version,
         min_chunks=min_chunks,
         max_chunks=max_chunks,
         min_tokens_s=minimum,
@@ -181,8 +186,10 @@ def update(
     max_chunks: MaxChunksOption = None,
     minimum: MinOption = None,
     maximum: MaxOption = None,
-    model: Annotated[str | None, typer.Option("--model", help="Serve another model.")] = None,
-    model_version: Annotated[str | None, typer.Option("--model-version", help="Its version.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Serve another model, or with NAME/VERSION another version.")
+    ] = None,
+    model_version: ModelVersionOption = None,
     scale_to_zero: Annotated[bool | None, typer.Option("--scale-to-zero/--no-scale-to-zero")] = None,
     units: UnitsOption = None,
     entity: EntityOption = None,
@@ -209,9 +216,10 @@ def update(
     With --entity for each served entity that it is to have: others are removed. Where only --overload, --autoscaling
     and what follows them in this list is named, nothing restarts and there is no new config version.
     """
+    model, version = (None, model_version) if model is None else name_and_version(model, model_version)
     one = OneEntity(
         model=model,
-        version=model_version,
+        version=version,
         min_chunks=min_chunks,
         max_chunks=max_chunks,
         min_tokens_s=minimum,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from headrace.cli.errors import UsageError
+from headrace.cli.model_option import name_and_version
 
 FORM = "NAME=MODEL[,min=CHUNKS][,max=CHUNKS][,traffic=PERCENT][,version=V][,scale-to-zero]"
 
@@ -37,10 +38,11 @@ def parse(text: str) -> EntityWords:
         if key in said:
             raise UsageError(f"--entity {name}: {key} stands twice")
         said[key] = value if equals else "yes" if key == "scale-to-zero" else ""
+    model, version = name_and_version(model, said.get("version") or None)
     return EntityWords(
         name=name,
         model=model,
-        version=said.get("version") or None,
+        version=version,
         min_chunks=_count(name, "min", said),
         max_chunks=_count(name, "max", said),
         traffic=_count(name, "traffic", said),

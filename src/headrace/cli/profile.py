@@ -15,6 +15,7 @@ from headrace.cli.errors import CommandError, UsageError
 from headrace.cli.live_line import live_line
 from headrace.cli.load_options import objective
 from headrace.cli.load_runs import INVALID_STATUS
+from headrace.cli.model_option import ModelVersionOption, name_and_version
 from headrace.cli.options import DataDirOption, JsonOption
 from headrace.cli.output import console, print_json
 from headrace.cli.profile_view import doubts_of, print_profile
@@ -29,8 +30,11 @@ LEAST_MINUTES, MOST_MINUTES = 2, 240
 
 
 def profile(
-    model: Annotated[str | None, typer.Argument(help="A registered model.")] = None,
+    model: Annotated[
+        str | None, typer.Argument(help="A registered model: NAME, by default its newest version, or NAME/VERSION.")
+    ] = None,
     *,
+    model_version: ModelVersionOption = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="About a minute instead of at most ten; marked as quick.")
     ] = False,
@@ -67,9 +71,10 @@ def profile(
     from headrace.bench.profiling.effort import FULL, QUICK, full_within  # noqa: PLC0415
     from headrace.bench.profiling.lock import alone, machine_lock  # noqa: PLC0415
     from headrace.models.registry import Registry  # noqa: PLC0415
+    from headrace.profiles.files import path_of  # noqa: PLC0415
 
     if stop:
-        _stop(model, data_dir, json_output=json_output)
+        _stop(None if model is None else name_and_version(model)[0], data_dir, json_output=json_output)
         return
     if model is None:
         raise UsageError("say which model: headrace profile MODEL; `headrace models list` has their names")
@@ -80,8 +85,8 @@ def profile(
     effort = QUICK if quick else FULL if minutes is None else full_within(minutes)
     target = None if slo is None else objective(slo)
     directory = local_data_dir(data_dir)
-    settings = Registry(directory.models).get(model)
-    path = directory.profiles / f"{model}.json"
+    settings = Registry(directory.models).get(*name_and_version(model, model_version))
+    path = path_of(settings, directory.profiles)
     if not json_output:
         _say_what_is_known(settings, directory.profiles)
     with alone(machine_lock()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -90,9 +91,12 @@ class Announcer:
                 failure = endpoint["last_failure"]
                 for why in endpoint["problems"] if failure is None else [failure["message"]]:
                     self.say(f"  cannot serve: {why}")
-        for model in server.get(f"{API}/models")["models"]:
+        models = server.get(f"{API}/models")["models"]
+        several = Counter(model["name"] for model in models)
+        for model in models:
+            spec = f"{model['name']}/{model['version']}" if several[model["name"]] > 1 else model["name"]
             for doubt in model["profile_doubts"]:
-                self.say(f"The profile of {model['name']}: {doubt}; `headrace profile {model['name']}`")
+                self.say(f"The profile of {spec}: {doubt}; `headrace profile {spec}`")
         serving = next((endpoint for endpoint in endpoints if endpoint["state"] != FAILED), None)
         if serving is None:
             self.say("It is tried on; see how with: headrace status")

@@ -27,7 +27,7 @@ class AskedEntity:
     """None: that of an entity of the model that is served now, or made of the model's name and version."""
     model: str
     version: str | None
-    """None: the one that is registered."""
+    """None: the one that is served, else the newest."""
     min_tokens_s: int = 0
     """Reference tokens/s, as is the next."""
     max_tokens_s: int = 0
@@ -69,17 +69,15 @@ def entity_names(
                 "or '.', not starting with one of the last three",
                 param="served_entities",
             )
-    given = {entity.name for entity in asked}
-    free = [entity for entity in before if entity.name not in given]
-    names = []
-    for entity, model in zip(asked, models, strict=True):
-        name = entity.name
-        if name is None:
-            known = next((one for one in free if one.model.name == model.name), None)
-            if known is not None:
-                free.remove(known)
-            name = known.name if known is not None else _default_name(model)
-        names.append(name)
+    named = {place: entity.name for place, entity in enumerate(asked) if entity.name is not None}
+    free = [entity for entity in before if entity.name not in named.values()]
+    for same_version in (True, False):
+        for place, model in enumerate(models):
+            fitting = (one for one in free if _keeps_name(one, model, same_version=same_version))
+            if place not in named and (one := next(fitting, None)) is not None:
+                named[place] = one.name
+                free.remove(one)
+    names = [named.get(place) or _default_name(model) for place, model in enumerate(models)]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise Refusal(
@@ -88,6 +86,19 @@ def entity_names(
             param="served_entities",
         )
     return tuple(names)
+
+
+def version_served(asked: AskedEntity, before: Sequence[Entity]) -> str | None:
+    """That in which the entity runs its model now, as what is not said stays; None where it does not run it."""
+    fitting = (one for one in before if one.model.name == asked.model and asked.name in (None, one.name))
+    return next((one.model.version for one in fitting), None)
+
+
+def _keeps_name(old: Entity, model: ModelSettings, *, same_version: bool) -> bool:
+    """A name that was made of a version does not stay for another one."""
+    if old.model.name != model.name:
+        return False
+    return old.model.version == model.version or not (same_version or old.name == _default_name(old.model))
 
 
 def _default_name(model: ModelSettings) -> str:

@@ -28,7 +28,9 @@ from headrace.controller.controller import Controller
 from headrace.controller.endpoint import Endpoint, Options
 from headrace.controller.events import Kind
 from headrace.controller.refusal import Refusal
+from headrace.engines.base import ModelSettings
 from headrace.fleet.process import kill_group, spawn
+from headrace.profiles.files import path_of
 
 MOST_ATTEMPTS = 3
 TIMEOUT_S = 600.0
@@ -68,7 +70,7 @@ class _Told(msgspec.Struct, frozen=True):
 
 
 Measure = Callable[[str, Path], Coroutine[object, object, Outcome]]
-"""(model, data directory) -> how it ended."""
+"""(model as a command names it, data directory) -> how it ended."""
 
 
 async def first_endpoint(controller: Controller, first: FirstEndpoint) -> None:
@@ -109,11 +111,13 @@ def to_measure(controller: Controller, first: FirstEndpoint) -> Endpoint | None:
 
 
 async def measure_first(controller: Controller, endpoint: Endpoint, model: str, measure: Measure) -> None:
-    """Measure a model of the endpoint once that serves, and sell it by what was found. Ends, whatever it is doing, when
-    the endpoint's name is taken out of ``controller.measuring``."""
+    """Measure a model of the endpoint, in the version that it serves, once that serves, and sell it by what was found.
+    Ends, whatever it is doing, when the endpoint's name is taken out of ``controller.measuring``."""
     name = endpoint.name
+    of_model = [entity for entity in endpoint.target.entities if entity.model.name == model]
+    served = max(of_model, key=lambda entity: entity.profile_status == "provisional").model
     controller.measuring.add(name)
-    attempts = asyncio.create_task(_attempts(controller, endpoint, model, measure))
+    attempts = asyncio.create_task(_attempts(controller, endpoint, served, measure))
     try:
         while not attempts.done() and name in controller.measuring:
             await asyncio.wait({attempts}, timeout=POLL_S)
@@ -121,38 +125,38 @@ async def measure_first(controller: Controller, endpoint: Endpoint, model: str, 
             attempts.result()
         else:
             await _end(attempts)
-            _forget_profile(controller, model)
-            _give_up(controller, endpoint, model, "measuring was stopped by hand")
+            _forget_profile(controller, served)
+            _give_up(controller, endpoint, served, "measuring was stopped by hand")
     finally:
         await _end(attempts)
         controller.measuring.discard(name)
 
 
-async def _attempts(controller: Controller, endpoint: Endpoint, model: str, measure: Measure) -> None:
+async def _attempts(controller: Controller, endpoint: Endpoint, served: ModelSettings, measure: Measure) -> None:
     if not await _is_ready(controller, endpoint.name):
-        _give_up(controller, endpoint, model, "its first config did not become ready")
+        _give_up(controller, endpoint, served, "its first config did not become ready")
         return
-    why = ""
+    why, model = "", controller.offers.spec(served)
     for attempt in range(1, MOST_ATTEMPTS + 1):
         before, last = await _idle(controller), attempt == MOST_ATTEMPTS
-        outcome = await _unless_served(controller, before, measure(model, controller.data.root))
+        outcome = await _unless_served(controller, before, measure(served.spec, controller.data.root))
         attempted = f"measuring {model}, attempt {attempt} of {MOST_ATTEMPTS}"
         if outcome is not None and outcome.code == 0 and (last or not outcome.disturbed):
             if outcome.disturbed:
                 kept = f"{attempted}: {_disturbance(outcome)}; its figures are kept; `headrace profile {model}`"
                 _event(controller, endpoint, DISTURBED, kept)
             try:
-                controller.endpoints.measured(endpoint.name, model)
+                controller.endpoints.measured(endpoint.name, served.name, served.version)
             except Refusal as refusal:
                 _event(controller, endpoint, GAVE_UP, f"the profile of {model} cannot be used: {refusal.message}")
             return
         why = _why_not_kept(outcome)
         then = "" if last else "; it is measured again"
         _event(controller, endpoint, SPOILED, f"{attempted}: not kept, since {why}{then}")
-        _forget_profile(controller, model)
+        _forget_profile(controller, served)
         if not last:
             await (_quiet(controller) if outcome is None else asyncio.sleep(RETRY_S))
-    _give_up(controller, endpoint, model, why)
+    _give_up(controller, endpoint, served, why)
 
 
 async def _unless_served(
@@ -186,7 +190,8 @@ def _why_not_kept(outcome: Outcome | None) -> str:
     return f"it ended {ended}: {said}"
 
 
-def _give_up(controller: Controller, endpoint: Endpoint, model: str, why: str) -> None:
+def _give_up(controller: Controller, endpoint: Endpoint, served: ModelSettings, why: str) -> None:
+    model = controller.offers.spec(served)
     said = f"{model} keeps its provisional profile: {why}; `headrace profile {model}` measures it by hand"
     _event(controller, endpoint, GAVE_UP, said)
 
@@ -282,9 +287,9 @@ def _dispatched(controller: Controller) -> tuple[int, int]:
     )
 
 
-def _forget_profile(controller: Controller, model: str) -> None:
+def _forget_profile(controller: Controller, model: ModelSettings) -> None:
     """A spoiled profile must not be sold by anybody."""
-    (controller.data.profiles / f"{model}.json").unlink(missing_ok=True)
+    path_of(model, controller.data.profiles).unlink(missing_ok=True)
 
 
 def _event(controller: Controller, endpoint: Endpoint, kind: Kind, message: str) -> None:

@@ -17,6 +17,7 @@ from headrace.controller.provided import ended
 from headrace.controller.refusal import Refusal
 from headrace.controller.store import Store
 from headrace.controller.words import counted, listed, profiled
+from headrace.engines.base import FIRST_VERSION, ModelSettings
 from headrace.ledger.capacity import CapacityTimeline
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
@@ -128,12 +129,14 @@ class Endpoints:
         config = Config(version=version, created_ms=self._now_ms(), entities=entities)
         return msgspec.structs.replace(endpoint, pending=config, update="IN_PROGRESS", update_message="")
 
-    def measured(self, name: str, model: str) -> Endpoint:
-        """The same chunk counts with the newest profile of a model, wherever the endpoint serves it. Raises Refusal."""
+    def measured(self, name: str, model: str, version: str | None = None) -> Endpoint:
+        """The same chunk counts with the newest profile of a version of a model, by default the newest, wherever the
+        endpoint serves it. Raises Refusal."""
         endpoint = self.get(name)
-        profile = self.offers.profile(self.offers.model(model))
-        if all(entity.model.name != model for entity in endpoint.target.entities):
-            raise Refusal("RESOURCE_CONFLICT", f"endpoint {name!r} does not serve model {model!r} any more")
+        settings = self.offers.model(model, version)
+        profile = self.offers.profile(settings)
+        if all(entity.model.stem != settings.stem for entity in endpoint.target.entities):
+            raise Refusal("RESOURCE_CONFLICT", f"endpoint {name!r} does not serve model {settings.spec!r} any more")
         entities = tuple(
             msgspec.structs.replace(
                 entity,
@@ -143,7 +146,7 @@ class Endpoints:
                 profile_id=profile.id,
                 profile_status=profile.status,
             )
-            if entity.model.name == model
+            if entity.model.stem == settings.stem
             else entity
             for entity in endpoint.target.entities
         )
@@ -219,9 +222,14 @@ def _range(entity: Entity) -> str:
     if entity.min_chunks != entity.max_chunks:
         chunks = f"{entity.min_chunks} to {chunks}"
     return (
-        f"{chunks} of {entity.chunk} reference tokens/s of {entity.model.name} "
+        f"{chunks} of {entity.chunk} reference tokens/s of {_called(entity.model)} "
         f"({profiled(entity.profile_status, entity.model.engine)})"
     )
+
+
+def _called(model: ModelSettings) -> str:
+    """Most models never have a second version, and need no number."""
+    return model.name if model.version == FIRST_VERSION else model.spec
 
 
 def _checked_tags(tags: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:

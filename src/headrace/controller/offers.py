@@ -11,7 +11,7 @@ from typing import Protocol
 import msgspec
 
 from headrace.controller import ranges
-from headrace.controller.asked import MOST_ENTITIES, AskedConfig, AskedEntity, entity_names, traffic
+from headrace.controller.asked import MOST_ENTITIES, AskedConfig, AskedEntity, entity_names, traffic, version_served
 from headrace.controller.endpoint import Config, Endpoint, Entity
 from headrace.controller.fleets import pool_of
 from headrace.controller.refusal import Refusal
@@ -19,7 +19,7 @@ from headrace.controller.words import counted
 from headrace.engines.base import EngineError, ModelSettings
 from headrace.engines.catalogue import engine_for
 from headrace.engines.versions import installed_version
-from headrace.models.registry import Registry, RegistryError
+from headrace.models.registry import Registry, RegistryError, VersionError
 from headrace.profiles import files, validity
 from headrace.profiles.files import ProfileError
 from headrace.profiles.hardware import this_machine
@@ -52,18 +52,21 @@ class Offers:
             raise Refusal("INVALID_PARAMETER_VALUE", str(error)) from None
 
     def model(self, name: str, version: str | None = None, *, param: str = "entity_name") -> ModelSettings:
-        """Settings of a model. Raises Refusal that lists the known ones."""
+        """Settings of a version of a model, by default the newest. Raises Refusal that lists the known ones."""
         try:
-            model = self._registry.get(name)
+            return self._registry.get(name, version)
         except RegistryError as error:
+            param = "entity_version" if isinstance(error, VersionError) else param
             raise Refusal("RESOURCE_DOES_NOT_EXIST", str(error), param=param) from None
-        if version is not None and version != model.version:
-            raise Refusal(
-                "RESOURCE_DOES_NOT_EXIST",
-                f"model {name!r} has version {model.version}, not {version}",
-                param="entity_version",
-            )
-        return model
+
+    def versions(self, name: str) -> tuple[str, ...]:
+        """Of a model, the oldest first. Raises Refusal for one that is not there."""
+        self.model(name, param="name")
+        return self._registry.versions(name)
+
+    def spec(self, model: ModelSettings) -> str:
+        """As a command has to name it: with its version, where that is not the newest."""
+        return self._registry.spec(model)
 
     def profile(self, model: ModelSettings) -> Profile:
         """What is known of a model here: doubtful where its measurement was not valid, provisional where it was not
@@ -78,7 +81,7 @@ class Offers:
             raise Refusal(
                 "INVALID_PARAMETER_VALUE",
                 f"model {model.name!r} was never measured here{by}, so there is no chunk to sell; "
-                f"run `headrace profile {model.name}` first",
+                f"run `headrace profile {self.spec(model)}` first",
                 param="entity_name",
             )
         if profile.problems:
@@ -112,7 +115,8 @@ class Offers:
         if profile is None:
             return []
         try:
-            return self.mismatches(self.model(entity.model.name), profile) + validity.invalid(profile)
+            model = self.model(entity.model.name, entity.model.version)
+            return self.mismatches(model, profile) + validity.invalid(profile)
         except Refusal:
             return validity.invalid(profile)
 
@@ -131,8 +135,9 @@ class Offers:
                 f"{counted(count, 'served entity')}; an endpoint has 1 to {MOST_ENTITIES}",
                 param="served_entities",
             )
-        models = [self.model(entity.model, entity.version) for entity in asked.entities]
-        names = entity_names(asked.entities, models, before.entities if before else ())
+        served = before.entities if before else ()
+        models = [self.model(one.model, one.version or version_served(one, served)) for one in asked.entities]
+        names = entity_names(asked.entities, models, served)
         parts = traffic(asked.routes, names)
         entities: list[Entity] = []
         for one, model, name, part in zip(asked.entities, models, names, parts, strict=True):
@@ -144,7 +149,7 @@ class Offers:
                     raise
                 message = f"served entity {name!r}: {refusal.message}"
                 raise Refusal(refusal.code, message, param=refusal.param) from None
-        return _adopt(entities, before.entities if before else ())
+        return _adopt(entities, served)
 
     def capacity(self, model: ModelSettings) -> int:
         """Replicas of the model that fit when nothing else runs here."""

@@ -303,7 +303,7 @@ def _problems(controller: Controller, endpoint: Endpoint) -> tuple[str, ...]:
 def _of_entity(controller: Controller, endpoint: Endpoint, config: Config, entity: Entity) -> list[str]:
     watch, problems = controller.reconciler.watches.of(entity.id), []
     if reasons := controller.offers.outdated(entity):
-        name = entity.model.name
+        name = controller.offers.spec(entity.model)
         problems.append(
             f"the profile of {name} by which it is sold may not hold here: {'; '.join(reasons)}; "
             f"measure it with `headrace profile {name}`, then update the endpoint"

@@ -22,12 +22,20 @@ class EngineTraits(msgspec.Struct, frozen=True):
 PACE = ("weights", "program", "url", "upstream_model", "context", "slots", "threads", "gpus")
 """Names of settings; what the engine is given beside them counts too. A further URL serves the same as the first."""
 
+FIRST_VERSION = "1"
+
+
+def file_stem(name: str, version: str) -> str:
+    """Of the files of one version of a model: ``mine``, then ``mine@2``. No name has an @ in it."""
+    return name if version == FIRST_VERSION else f"{name}@{version}"
+
 
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A model as registered: its weights and how to run them."""
 
     name: str
-    version: str = "1"
+    version: str = FIRST_VERSION
+    """A whole number: each registration under one name is another version of it."""
     engine: str
     """A name of ``engines.catalogue``."""
     path: str | None = None
@@ -55,6 +63,16 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
     units_per_chunk: int | None = None
     """Databricks model units of one chunk, for a model that is sold in them. None: it is sold in tokens/s."""
     engine_args: dict[str, Any] = {}
+
+    @property
+    def stem(self) -> str:
+        """Of the names of its files."""
+        return file_stem(self.name, self.version)
+
+    @property
+    def spec(self) -> str:
+        """``NAME/VERSION``, as commands take it."""
+        return f"{self.name}/{self.version}"
 
     @property
     def urls(self) -> tuple[str, ...]:

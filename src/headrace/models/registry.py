@@ -1,4 +1,5 @@
-"""The models of one server: one JSON file a model. A model of the catalogue that was pulled needs no file."""
+"""The models of one server: one JSON file for each version of each. A model of the catalogue that was pulled needs
+none: it is the first version of its name."""
 
 from __future__ import annotations
 
@@ -10,12 +11,13 @@ from typing import Any
 
 import msgspec
 
-from headrace.engines.base import EngineError, ModelSettings
+from headrace.engines.base import FIRST_VERSION, EngineError, ModelSettings, file_stem
 from headrace.engines.catalogue import engine_for
 from headrace.models.catalogue import CATALOGUE
 from headrace.models.pull import sha256
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+VERSION = re.compile(r"[1-9][0-9]{0,8}")
 MOST_SLOTS = 256
 MOST_THREADS = 1024
 MOST_GPUS = 64
@@ -26,6 +28,10 @@ DEFAULT_MAX_TOKENS = 1024
 
 class RegistryError(Exception):
     """A model cannot be registered, found or read; the message says what was wrong and what to do."""
+
+
+class VersionError(RegistryError):
+    """The model is there, but not in this version, or it was not said in which one."""
 
 
 class Registry:
@@ -45,7 +51,7 @@ class Registry:
         url: str | None = None,
         more_urls: Sequence[str] = (),
         simulated: bool = False,
-        version: str = "1",
+        version: str | None = None,
         api_key_env: str | None = None,
         upstream_model: str | None = None,
         context: int = DEFAULT_CONTEXT,
@@ -60,6 +66,7 @@ class Registry:
     ) -> ModelSettings:
         """Register a GGUF file, an engine's weights, a server that already runs, or the simulated engine; exactly one.
 
+        ``version`` None: the first one of a new name, or the only one of a name that is there, which takes ``replace``.
         ``engine`` and ``weights`` belong together, for engines that are programs, such as vllm; so do ``gpus`` (None:
         one) and ``program``, where that is not on the search path. A URL may end in ``/v1``, as clients of OpenAI's API
         write it. ``default_max_tokens`` None: 1024, or half of a context that is too small for that. Raises
@@ -79,7 +86,7 @@ class Registry:
             )
         model = ModelSettings(
             name=name,
-            version=version,
+            version=self._only_version(name) or FIRST_VERSION if version is None else version,
             engine=engine,
             path=None if gguf is None else str(gguf.expanduser().resolve()),
             weights=weights,
@@ -102,14 +109,15 @@ class Registry:
 
     def put(self, model: ModelSettings, *, replace: bool = False) -> ModelSettings:
         """Check and store settings; returns them with the weights' SHA-256. Raises RegistryError."""
+        path = self._path(model.name, model.version)
         check_settings(model)
-        path = self._path(model.name)
         if model.path is not None and not Path(model.path).is_file():
             raise RegistryError(f"model {model.name!r}: there is no file {model.path}")
         if path.exists() and not replace:
+            free = int(self.versions(model.name)[-1]) + 1
             raise RegistryError(
-                f"model {model.name!r} is registered already; `headrace models add ... --replace` puts the new "
-                "settings in place of the old"
+                f"version {model.version} of model {model.name!r} is registered already; `headrace models add ... "
+                f"--model-version {free}` puts another version beside it, --replace the new settings in its place"
             )
         try:
             engine_for(model.engine).check(model)
@@ -120,42 +128,77 @@ class Registry:
         self._write(path, model)
         return model
 
-    def get(self, name: str) -> ModelSettings:
-        """Settings of a registered model, or the defaults of one that was pulled. Raises RegistryError."""
-        path = self._path(name)
-        if path.exists():
-            return self._read(path)
-        model = self._pulled(name)
-        if model is not None:
-            return model
-        if name in CATALOGUE:
-            raise RegistryError(f"model {name!r} is not on this machine yet; run `headrace models pull {name}`")
-        known = ", ".join(model.name for model in self.list()) or "none"
-        raise RegistryError(f"no model {name!r}; registered: {known}; `headrace models add` registers one")
+    def versions(self, name: str) -> tuple[str, ...]:
+        """Of a model, the oldest first; none of one that is not there. Raises RegistryError."""
+        found = set(self._registered(name))
+        if self._pulled(name) is not None:
+            found.add(FIRST_VERSION)
+        return tuple(sorted(found, key=int))
+
+    def get(self, name: str, version: str | None = None) -> ModelSettings:
+        """Settings of a registered model, or the defaults of one that was pulled. ``version`` None: the newest. Raises
+        RegistryError."""
+        versions = self.versions(name)
+        if not versions:
+            raise self._unknown(name)
+        chosen = versions[-1] if version is None else version
+        if chosen not in versions:
+            raise VersionError(f"model {name!r} has {_told(versions)}, not {chosen[:40]}")
+        path = self._path(name, chosen)
+        model = self._read(path) if path.exists() else self._pulled(name)
+        if model is None:
+            raise self._unknown(name)
+        return model
+
+    def spec(self, model: ModelSettings) -> str:
+        """As a command has to name it: with its version, where that is not the newest. Raises RegistryError."""
+        versions = self.versions(model.name)
+        return model.name if versions and versions[-1] == model.version else model.spec
 
     def list(self) -> tuple[ModelSettings, ...]:
-        """All models that can be used, by name. Raises RegistryError for a file that cannot be read."""
+        """All models that can be used, by name and version. Raises RegistryError for a file that cannot be read."""
         found = {path.stem: self._read(path) for path in self.folder.glob("*.json")}
         for name in CATALOGUE:
             model = None if name in found else self._pulled(name)
             if model is not None:
                 found[name] = model
-        return tuple(found[name] for name in sorted(found))
+        return tuple(sorted(found.values(), key=lambda model: (model.name, int(model.version))))
 
-    def remove(self, name: str) -> None:
-        """Forget a model; its weights stay where they are. Raises RegistryError."""
+    def remove(self, name: str, version: str | None = None) -> str:
+        """Forget a version of a model, by default its only one; its weights stay where they are. Returns the version.
+        Raises RegistryError."""
+        chosen = version or self._only_version(name) or FIRST_VERSION
         try:
-            self._path(name).unlink()
+            self._path(name, chosen).unlink()
         except FileNotFoundError:
-            pulled = self._pulled(name)
+            pulled = self._pulled(name) if chosen == FIRST_VERSION else None
             if pulled is not None:
                 raise RegistryError(
                     f"model {name!r} is one of the catalogue, not registered here; its file is {pulled.path}: delete "
                     "it to be rid of the model"
                 ) from None
+            if versions := self.versions(name):
+                raise VersionError(f"model {name!r} has {_told(versions)}, not {chosen}") from None
             if name in CATALOGUE:
                 raise RegistryError(f"model {name!r} is one of the catalogue and was not fetched yet") from None
             raise RegistryError(f"no model {name!r} is registered; `headrace models list` shows them") from None
+        return chosen
+
+    def _registered(self, name: str) -> tuple[str, ...]:
+        """Versions that have a file, the oldest first. Raises RegistryError for what is no name."""
+        found = {FIRST_VERSION} if self._path(name, FIRST_VERSION).exists() else set[str]()
+        later = {path.stem.removeprefix(f"{name}@") for path in self.folder.glob(f"{name}@*.json")}
+        found.update(filter(VERSION.fullmatch, later))
+        return tuple(sorted(found, key=int))
+
+    def _only_version(self, name: str) -> str | None:
+        """The one that is registered; None for none. Raises VersionError where there are several."""
+        registered = self._registered(name)
+        if len(registered) > 1:
+            raise VersionError(
+                f"model {name!r} has {_told(registered)}: say which is meant, such as --model-version {registered[-1]}"
+            )
+        return registered[0] if registered else None
 
     def _pulled(self, name: str) -> ModelSettings | None:
         entry = CATALOGUE.get(name)
@@ -167,13 +210,23 @@ class Registry:
                 return ModelSettings(name=name, engine="llamacpp", path=str(path), sha256=variant.sha256)
         return None
 
-    def _path(self, name: str) -> Path:
+    def _unknown(self, name: str) -> RegistryError:
+        if name in CATALOGUE:
+            return RegistryError(f"model {name!r} is not on this machine yet; run `headrace models pull {name}`")
+        known = ", ".join(dict.fromkeys(model.name for model in self.list())) or "none"
+        return RegistryError(f"no model {name!r}; registered: {known}; `headrace models add` registers one")
+
+    def _path(self, name: str, version: str) -> Path:
         if not NAME.fullmatch(name):
             raise RegistryError(
                 f"{name!r} is not a model name; expected 1 to 63 letters, digits, '-', '_' or '.', not starting with "
                 "one of the last three"
             )
-        return self.folder / f"{name}.json"
+        if not VERSION.fullmatch(version):
+            raise RegistryError(
+                f"model {name!r}: version is {version[:40]!r}; expected a whole number from 1, such as 2"
+            )
+        return self.folder / f"{file_stem(name, version)}.json"
 
     def _read(self, path: Path) -> ModelSettings:
         try:
@@ -184,8 +237,10 @@ class Registry:
             raise RegistryError(
                 f"{path} is not a model's settings ({error}); remove it and add the model again"
             ) from None
-        if model.name != path.stem:
-            raise RegistryError(f"{path} describes model {model.name!r}; rename it, or add the model again")
+        if model.stem != path.stem or not VERSION.fullmatch(model.version):
+            raise RegistryError(
+                f"{path} describes model {model.name!r}, version {model.version}; rename it, or add the model again"
+            )
         return model
 
     def _write(self, path: Path, model: ModelSettings) -> None:
@@ -197,6 +252,12 @@ class Registry:
         except OSError as error:
             partial.unlink(missing_ok=True)
             raise RegistryError(f"cannot write {path}: {error.strerror}") from None
+
+
+def _told(versions: Sequence[str]) -> str:
+    """``version 1``, ``versions 1, 2 and 5``."""
+    *others, last = versions
+    return f"versions {', '.join(others)} and {last}" if others else f"version {last}"
 
 
 def base_url(url: str) -> str:

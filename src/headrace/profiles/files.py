@@ -33,17 +33,26 @@ def save(path: Path, profile: Profile) -> None:
         raise ProfileError(f"cannot write the profile {path}: {error.strerror}") from None
 
 
+def path_of(model: Measurable, measured: Path) -> Path:
+    """Where the profile of this version of a model is in the folder ``measured``, if there is one."""
+    return measured / f"{model.stem}.json"
+
+
 def find(model: Measurable, measured: Path) -> Profile | None:
     """The profile of a model as it is run: the one in the folder ``measured``, else the shipped one, else None.
 
-    One of another engine is none. Raises ProfileError where the file is there and is not a profile of that model: to
-    fall back on figures from elsewhere would change what a range means without a word.
+    One of another engine or of another version of the model is none. Raises ProfileError where the file is there and is
+    not a profile of that model: to fall back on figures from elsewhere would change what a range means without a word.
     """
-    path = measured / f"{model.name}.json"
+    path = path_of(model, measured)
     found = [load(path)] if path.exists() else []
-    if found and found[0].model != model.name:
-        raise ProfileError(f"{path} is a profile of {found[0].model}, not of {model.name}; remove it and measure again")
-    if (provisional := shipped(model.name)) is not None:
+    if found and (found[0].model, found[0].model_version) != (model.name, model.version):
+        raise ProfileError(
+            f"{path} is a profile of {found[0].model}, version {found[0].model_version}, not of {model.name}, version "
+            f"{model.version}; remove it and measure again"
+        )
+    provisional = shipped(model.name)
+    if provisional is not None and provisional.model_version == model.version:
         found.append(provisional)
     return next((profile for profile in found if is_of(profile, model)), None)
 
@@ -51,7 +60,7 @@ def find(model: Measurable, measured: Path) -> Profile | None:
 def of_another_engine(model: Measurable, measured: Path) -> str | None:
     """The engine that a model was measured with in the folder ``measured``, where it runs by another one now. Raises
     ProfileError."""
-    path = measured / f"{model.name}.json"
+    path = path_of(model, measured)
     profile = load(path) if path.exists() else None
     return None if profile is None or is_of(profile, model) else profile.engine
 

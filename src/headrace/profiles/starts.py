@@ -2,7 +2,7 @@
 
 A profile is frozen when it is measured, with the few starts of that measurement. A server sees a start whenever it
 scales up or replaces a replica, under load and with a cold or a warm page cache: that is what a request at zero waits
-for. The newest of them are in ``profiles/starts/MODEL.json``.
+for. The newest of each version of a model are in a file of ``profiles/starts/``.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Starts(msgspec.Struct, frozen=True, kw_only=True):
 def load(profiles: Path, model: Measurable) -> Starts | None:
     """What was measured of this engine with these weights; None for nothing, also where the file cannot be read."""
     try:
-        starts = msgspec.json.decode(_path(profiles, model.name).read_bytes(), type=Starts)
+        starts = msgspec.json.decode(_path(profiles, model).read_bytes(), type=Starts)
     except (OSError, msgspec.DecodeError):
         return None
     measured = (starts.model, starts.version, starts.engine, starts.sha256)
@@ -50,7 +50,7 @@ def load(profiles: Path, model: Measurable) -> Starts | None:
 
 
 def note(profiles: Path, model: Measurable, seconds: tuple[float, ...], now_ms: int) -> Starts:
-    """Add starts; those of another engine, weights or version are forgotten. Raises OSError where the file cannot be
+    """Add starts; those of another engine or of other weights are forgotten. Raises OSError where the file cannot be
     written."""
     before = load(profiles, model)
     known = before.seconds if before is not None else ()
@@ -62,7 +62,7 @@ def note(profiles: Path, model: Measurable, seconds: tuple[float, ...], now_ms: 
         seconds=(*known, *seconds)[-KEPT:],
         newest_ms=now_ms,
     )
-    write(_path(profiles, model.name), msgspec.json.encode(starts) + b"\n")
+    write(_path(profiles, model), msgspec.json.encode(starts) + b"\n")
     return starts
 
 
@@ -73,5 +73,5 @@ def start_s(starts: Starts | None, profile: Profile | None) -> float | None:
     return None if profile is None else profile.start_s
 
 
-def _path(profiles: Path, model: str) -> Path:
-    return profiles / "starts" / f"{model}.json"
+def _path(profiles: Path, model: Measurable) -> Path:
+    return profiles / "starts" / f"{model.stem}.json"

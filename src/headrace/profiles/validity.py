@@ -23,6 +23,10 @@ class Measurable(Protocol):
     @property
     def version(self) -> str: ...
     @property
+    def stem(self) -> str:
+        """Of the names of its files: a profile is of one version of a model."""
+
+    @property
     def engine(self) -> str: ...
     @property
     def sha256(self) -> str | None: ...

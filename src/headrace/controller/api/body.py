@@ -92,7 +92,7 @@ def _as_text(value: Any) -> Any:
 
 
 Version = Annotated[str | None, BeforeValidator(_as_text, json_schema_input_type=str | int | None)]
-"""Databricks says string; people send numbers. Empty: the one that is registered."""
+"""Databricks says string; people send numbers. Empty: the one that is served, else the newest."""
 
 Text = Annotated[str, Field(pattern="^[^\\x00]*$")]
 """For people. Databases take no zero character."""

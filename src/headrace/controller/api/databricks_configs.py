@@ -40,7 +40,7 @@ class ServedEntityInput(_Served):
     """A model version with its range."""
 
     entity_name: str = Field(description="A registered model.")
-    entity_version: Version = Field(default=None, description="By default the one that is registered.")
+    entity_version: Version = Field(default=None, description="By default the one that is served, else the newest.")
 
     def asked(self) -> AskedEntity:
         return self._asked(self.entity_name, self.entity_version)
@@ -50,7 +50,7 @@ class ServedModelInput(_Served):
     """The legacy twin."""
 
     model_name: str = Field(description="A registered model.")
-    model_version: Version = Field(default=None, description="By default the one that is registered.")
+    model_version: Version = Field(default=None, description="By default the one that is served, else the newest.")
 
     def asked(self) -> AskedEntity:
         return self._asked(self.model_name, self.model_version)
@@ -61,7 +61,7 @@ class PtServedModel(Body):
 
     name: Name = Field(default=None, max_length=255, description="Unique in the endpoint.")
     entity_name: str = Field(description="A registered model.")
-    entity_version: Version = Field(default=None, description="By default the one that is registered.")
+    entity_version: Version = Field(default=None, description="By default the one that is served, else the newest.")
     provisioned_model_units: Int = Field(
         description="Whole chunks; a chunk is 50 units where the model's settings say nothing else."
     )

@@ -61,6 +61,12 @@ class ModelsInfo(msgspec.Struct, frozen=True):
     models: tuple[ModelInfo, ...]
 
 
+class VersionsInfo(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    versions: tuple[str, ...]
+    """The oldest first; the last is meant where none is said."""
+
+
 @router.get("/status", responses=answers(StatusInfo))
 async def status(key: Admin, controller: ControllerOf) -> Response:
     """What runs, and what is wrong."""
@@ -145,14 +151,25 @@ async def series(
 
 @router.get("/models", responses=answers(ModelsInfo))
 async def models(key: Admin, controller: ControllerOf) -> Response:
-    """All registered models, with what is known of each here."""
+    """All versions of all registered models, with what is known of each here."""
     return told(ModelsInfo(tuple(_model(controller, model) for model in controller.offers.models())))
 
 
+@router.get("/models/{name}/versions", responses=answers(VersionsInfo))
+async def versions(name: str, key: Caller, controller: ControllerOf) -> Response:
+    """The versions of a model that are registered."""
+    return told(VersionsInfo(name=name, versions=controller.offers.versions(name)))
+
+
 @router.get("/models/{name}/profile", responses=answers(Profile))
-async def profile(name: str, key: Admin, controller: ControllerOf) -> Response:
+async def profile(
+    name: str,
+    key: Admin,
+    controller: ControllerOf,
+    version: Annotated[str | None, Query(description="Of the model; by default the newest.")] = None,
+) -> Response:
     """The profile by which a config made now would be sold."""
-    return told(controller.offers.profile(controller.offers.model(name, param="name")))
+    return told(controller.offers.profile(controller.offers.model(name, version, param="name")))
 
 
 def _model(controller: Controller, model: ModelSettings) -> ModelInfo:
