@@ -9,22 +9,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from headrace.bench.capacity import confirmation, scout
+from headrace.bench.capacity import confirmation, ending, scout
 from headrace.bench.capacity.answer import Answer, Limit
-from headrace.bench.capacity.evidence import Told, common_effect, usable, verdict
+from headrace.bench.capacity.evidence import Told, verdict
 from headrace.bench.capacity.knowledge import REACH, SEARCH_SHARE, Knowledge
 from headrace.bench.capacity.posterior import Posterior
 from headrace.bench.capacity.protocol import Budget, Observed, Phase, Probe
 from headrace.bench.capacity.result import Result, summarise
-from headrace.bench.capacity.stability import grows
-from headrace.bench.capacity.statistics import Verdict, sequential_verdict
 from headrace.bench.capacity.wording import conclude
 from headrace.bench.slo import Criterion
 
 BRACKET_STEPS = (1.5, 1.5, 2.0, 3.0)
 """Factors between rates while all probes agree."""
-TIME_SHARE: dict[Phase, float] = {"floor": 0.04, "scout": 0.03, "bracket": 0.08, "refine": 0.15, "confirm": 0.3}
-"""Of the budget, that one probe may take."""
 FAIL_SHARE = 0.15, 0.08
 """Of the budget, before and after the end of the search: where no rate has failed by then it looks well above all,
 since without a failure nothing that was seen bounds the capacity."""
@@ -33,10 +29,6 @@ LATENCIES: dict[Phase, float] = {"bracket": 30.0, "refine": 60.0, "confirm": 60.
 to change often enough that its correlation can be seen."""
 LONGER = 1.5
 """And this much longer where nothing is decided."""
-ERROR: dict[Phase, float] = {"floor": 0.01, "scout": 0.01, "bracket": 0.02, "refine": 0.001, "confirm": 0.001}
-"""Of the sequential test that ends a probe early."""
-UNANSWERED_SHARE = 0.5
-"""Of the budget, that the first answer may take: without one, nothing at all is known."""
 NEAR_LIMIT = 1.1
 """The range's limit is found when a rate that holds is within this factor below one that is refused."""
 BELOW = (0.4, 0.9)
@@ -132,18 +124,7 @@ class Search:
 
     def enough(self, probe: Probe, observed: Observed) -> bool:
         """Whether the probe may end now: decided (at any number of looks), hopeless, or out of time."""
-        answered, budget_s = len(observed.scheduled_s), self._known.budget_s
-        share = observed.elapsed_s / budget_s / TIME_SHARE[probe.phase]
-        if probe.phase == "floor" and not (answered or observed.finished):
-            return self._too_slow(observed.elapsed_s)
-        if observed.finished or self.spent_s + observed.elapsed_s >= budget_s or share > 2:
-            return True
-        if answered < probe.min_requests or observed.elapsed_s < probe.min_s:
-            return False
-        result = summarise(probe, observed)
-        if share > 1 or result.limited or (grows(result.drift, result.drift_error) and result.drift > 0.05):
-            return True
-        return self._decided(probe, result) != "UNRESOLVED"
+        return ending.enough(probe, observed, self._known, self._targets)
 
     @property
     def told(self) -> list[Told]:
@@ -170,7 +151,9 @@ class Search:
             return [scout.floor(self._unit, self._seed())]
         last, result = self.told[-1]
         if last.phase == "floor" and not result.requests:
-            return self._answer("budget") if self._too_slow(0.0) else [scout.floor(self._unit, self._seed())]
+            if ending.too_slow(self._known, 0.0):
+                return self._answer("budget")
+            return [scout.floor(self._unit, self._seed())]
         if last.phase == "floor" and (result.invalid or scout.impossible(result, self._targets)):
             return self._answer("client" if result.invalid else "latency")
         if last.users is not None:
@@ -273,29 +256,12 @@ class Search:
 
     # Smaller parts
 
-    def _too_slow(self, elapsed_s: float) -> bool:
-        """Half of the budget is gone, and not one answer is there."""
-        return self.spent_s + elapsed_s >= UNANSWERED_SHARE * self._known.budget_s
-
     def _open(self, phase: Phase, rate: float, requests: float, probes: int = 1) -> list[Probe]:
-        longest_s = min(TIME_SHARE[phase] * self._known.budget_s, self._known.left_s / probes)
+        longest_s = min(ending.TIME_SHARE[phase] * self._known.budget_s, self._known.left_s / probes)
         least_s = min(self._known.lasting_s(LATENCIES[phase]), longest_s)
         most = max(math.ceil(min(max(requests, LONGER * least_s * rate), longest_s * rate)), 1)
         least = min(2 * self._unit if phase == "bracket" else 4 * self._unit, most)
         return [Probe(phase, self._seed(), least, most, rate=rate, min_s=least_s)]
-
-    def _decided(self, probe: Probe, result: Result) -> Verdict:
-        """By the sequential test, with counts divided by their design effects."""
-        verdicts = []
-        among = usable([*self.told, (probe, result)])
-        for criterion, (counts, target) in enumerate(zip(result.counts, self._targets, strict=True)):
-            effect = max(common_effect(among, criterion, target, rate=probe.rate), 2.0) if probe.rate else 1.0
-            verdicts.append(sequential_verdict(counts.good / effect, counts.n / effect, target, ERROR[probe.phase]))
-        if "FAIL" in verdicts:
-            return "FAIL"
-        if probe.phase == "confirm" or "UNRESOLVED" in verdicts:
-            return "UNRESOLVED"
-        return "PASS"
 
     def _take(self, probe: Probe, result: Result) -> None:
         """An invalid probe says nothing: it is repeated once, then the client is the limit."""
