@@ -3,6 +3,7 @@ none."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from cli_openai import OpenAi, always, whole
+from cli_openai import OpenAi, always, complete, whole
 from virtual_run import VirtualServer
 
 from headrace.bench.capacity import live
@@ -48,19 +49,34 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     return run
 
 
+class OneByOne:
+    """A server that takes so long for each answer, and makes one at a time: more users bring nothing more."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._turn = seconds, asyncio.Lock()
+
+    async def __call__(self, body: bytes, writer: asyncio.StreamWriter) -> None:
+        async with self._turn:
+            await asyncio.sleep(self._seconds)
+            await complete(body, writer)
+
+
 def test_a_search_answers_keeps_its_state_and_answers_the_same_from_it(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gates, "MIN_KS_P", 0.0)
-    words = (*SMALL, *SLO, "--budget", "8s", "--most-rate", "25", "--state", "state.json")
-    with OpenAi() as server:
+    """On real connections, at an eighth of what the server does and with limits a thousand times as long as an answer
+    takes: whatever else the machine does, the rate holds."""
+    monkeypatch.setattr(gates, "MAX_STOLEN", 1.0)
+    monkeypatch.setattr(live, "SETTLE_S", 0.0)
+    words = (*SMALL, *SLO, "--budget", "10m", "--most-rate", "10", "--state", "state.json")
+    with OpenAi(OneByOne(0.01)) as server:
         status, out, _ = command(f"{server.url}/v1", *words, "--out", "answer.json")
         sent = len(server.asked)
         again = command(f"{server.url}/v1", *words, "--json")
         assert sent == len(server.asked) > 0
         elsewhere = command(f"{server.url}/v1", *words, "--cv", "3")
         otherwise = command(f"{server.url}/v1", *words, "--seed", "7")
-    assert status == again[0] and status in (0, 4)  # the machine may be too busy to hold the rate
+    assert status == again[0] == 0 and "PASS" in out
     assert "wanted: 80% of requests with TTFT at most 10 s, from when due" in out
     assert "floor 1 users" in out and "bracket" in out
     written = json.loads((tmp_path / "answer.json").read_text())
