@@ -13,7 +13,8 @@ from misbehaving import client_spec
 from headrace.bench import slo as objectives
 from headrace.bench.client.records import Outcome
 from headrace.bench.client.spec import ClientSpec
-from headrace.bench.session import Look, Measured, Session
+from headrace.bench.look import Look
+from headrace.bench.session import Measured, Session
 from headrace.bench.workload.spec import (
     Amount,
     Arrivals,

@@ -280,6 +280,7 @@ def test_requests_that_are_turned_away_are_sent_again_where_that_was_asked_for(c
             await complete(body, writer)
         else:
             seen.add(body)
+            await asyncio.sleep(0.01)  # at once, the client would be the bottleneck
             writer.write(whole("429 Too Many", REFUSED, b"retry-after-ms: 1\r\n"))
 
     with OpenAi(second_time) as server:
@@ -359,7 +360,11 @@ def test_an_interrupted_run_shows_and_writes_what_was_measured(number: signal.Si
             assert server.answered.acquire(timeout=60)
         os.killpg(load.process.pid, number)
         status, out, err = load.end()
-    assert (status, err) == (130, "headrace: interrupted; the figures are of what was answered until then\n")
+    assert status == 130
+    assert err == (
+        "headrace: interrupted; the figures are of what was answered until then; the same words and --resume go on "
+        "from there\n"
+    )
     assert "output tokens" in out and (tmp_path / "run.html").exists()
     summary: Any = json.loads((tmp_path / "run.json").read_text())["summary"]
     with (tmp_path / "run.csv").open() as file:

@@ -14,7 +14,7 @@ from headrace.bench.client.spec import ClientSpec, origin
 from headrace.bench.errors import BenchError
 from headrace.bench.workload.envelope import Request
 from headrace.bench.workload.fit import calibrated, fitted, makes_prose, yardsticks
-from headrace.bench.workload.spec import LoadSpec
+from headrace.bench.workload.spec import LoadSpec, Prose
 from headrace.bench.workload.tokens import TokenizerFile, server_tokens
 from headrace.wire.client import Client, WireError
 
@@ -42,6 +42,13 @@ async def prepare(spec: ClientSpec, tls: ssl.SSLContext | None, say: Callable[[s
         say("asking the server how many tokens its prompts have")
         load = await _counted(spec, load, tls)
     return msgspec.structs.replace(spec, load=load)
+
+
+def with_prose(spec: ClientSpec, prose: Prose | None) -> ClientSpec:
+    """The specification with what was found of it before: the same requests are made again."""
+    load = spec.load
+    content = msgspec.structs.replace(load.content, prose=prose)
+    return msgspec.structs.replace(spec, load=msgspec.structs.replace(load, content=content))
 
 
 async def _counted(spec: ClientSpec, load: LoadSpec, tls: ssl.SSLContext | None) -> LoadSpec:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
-from headrace.bench import slo as objectives
+from headrace.bench import segments
 from headrace.bench.client.calibrate import calibrate
+from headrace.bench.client.joined import Part, join
 from headrace.bench.client.records import Outcome, Records
 from headrace.bench.client.run import Run
 from headrace.bench.client.spec import ClientSpec
-from headrace.bench.results import timings
+from headrace.bench.look import Look, Watch
 from headrace.bench.results.summary import Summary, summarize
+from headrace.bench.segments import Began, Earlier, Ended, worst
 from headrace.bench.slo import Slo
 from headrace.bench.workload.spec import Arrivals, ClosedLoop, Constant, Gamma, Poisson
 from headrace.policy.work import Weights
@@ -29,26 +29,6 @@ BUSY_REQUESTS_PER_S = 1000.0
 """Above it, looks are for people and the processor for the client."""
 FEWEST_CALIBRATED = 20
 """Requests, below which a calibration shows nothing."""
-RECENT_S = 10.0
-"""What a look shows of tokens/s and latency is of the requests that ended in so many seconds."""
-
-
-class Look(msgspec.Struct, frozen=True, kw_only=True):
-    """How a run stands at this moment."""
-
-    elapsed_s: float
-    ended: int
-    in_flight: int
-    ok: int
-    rejected: int
-    failed: int
-    """Failed, timed out or unavailable."""
-    tokens_per_s: float
-    """Input + output of answers that ended lately."""
-    ttft_p50_s: float | None
-    """From when due, lately."""
-    attainment: float | None
-    """Of the SLO's first criterion, so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,21 +52,31 @@ class Session:
     """Of the same load against a server that answers at once, before and after; 0 for none."""
     server: dict[str, str] = field(default_factory=dict)
     """What it tells of itself, in words."""
+    earlier: Earlier = field(default_factory=Earlier)
+    """What was measured of the load before it was interrupted: only the rest is sent."""
 
     async def measure(
         self, directory: Path, stop: asyncio.Event, on_look: Callable[[Look], None] | None = None
     ) -> Measured:
-        """Load, until its amount is done or ``stop`` is set. ``directory`` takes the files of the run.
+        """Load, until its amount is done or ``stop`` is set. ``directory`` takes the files of the run, from which
+        ``segments.earlier`` can take it up.
 
         Raises BenchError where no load can be put on the server; what the server does is a result and no error.
         """
+        rest = self.earlier.rest
+        if rest is None:
+            return self._measured(self.earlier.parts, self.earlier.null_s, interrupted=False)
         before_s = await self._null(stop, _rate(self.spec.load.arrivals))
-        run, watch = Run(self.spec, directory), _Watch(self.spec, self.slo)
+        spec = msgspec.structs.replace(self.spec, rest=rest)
+        run = Run(spec, directory)
+        watch = Watch(spec, self.slo, run.sessions)
         await run.start()
+        began = Began(at=time.time(), rest=rest, prose=spec.load.content.prose, null_s=before_s)
         every_s = LOOK_EVERY_S
         finishing = asyncio.create_task(run.finish())
         stopping = asyncio.create_task(stop.wait())
         try:
+            segments.begin(directory, began)
             while not finishing.done() and not stopping.done():
                 await asyncio.wait({finishing, stopping}, timeout=every_s, return_when=asyncio.FIRST_COMPLETED)
                 if on_look is not None:
@@ -105,6 +95,16 @@ class Session:
                 await asyncio.gather(finishing, return_exceptions=True)
         answered = records.requests["outcome"] == Outcome.OK
         after_s = await self._null(stop, answered.sum() / max(records.requests["end_s"].max(initial=0.0), 1e-9))
+        ended = Ended(processes=records.processes, stolen_share=records.stolen_share, null_s=after_s)
+        segments.end(directory, ended)
+        parts = (*self.earlier.parts, Part(records, began.at, rest.schedule_s))
+        null_s = worst(self.earlier.null_s, (before_s, after_s))
+        return self._measured(parts, null_s, interrupted=interrupted)
+
+    def _measured(
+        self, parts: tuple[Part, ...], null_s: tuple[float | None, float | None], *, interrupted: bool
+    ) -> Measured:
+        records = join(parts)
         summary = summarize(
             records,
             spec=self.spec.load,
@@ -113,8 +113,8 @@ class Session:
             target=self.target,
             simulated=self.simulated,
             server=self.server,
-            null_before_s=before_s,
-            null_after_s=after_s,
+            null_before_s=null_s[0],
+            null_after_s=null_s[1],
         )
         return Measured(records, summary, interrupted)
 
@@ -131,59 +131,6 @@ class Session:
         load = msgspec.structs.replace(self.spec.load, arrivals=arrivals)
         found = await calibrate(msgspec.structs.replace(self.spec, load=load), self.calibration_s)
         return found.ttft_p99_s
-
-
-class _Watch:
-    """Counts what is new at each look, so that the looks of a long run cost no more than those of a short one."""
-
-    def __init__(self, spec: ClientSpec, slo: Slo | None) -> None:
-        self._arrivals = spec.load.arrivals
-        self._criterion = None if slo is None else slo.criteria[0]
-        self._seen = 0
-        """Requests."""
-        self._recent = 0
-        """Index of the first that ended lately. None before it will ever be recent again."""
-        self._outcomes = np.zeros(len(Outcome), np.int64)
-        self._measured = 0
-        self._judged = 0
-        self._good = 0
-
-    def look(self, records: Records, elapsed_s: float) -> Look:
-        """``records``: those of the last look, and more after them."""
-        self._count(replace(records, requests=records.requests[self._seen :]))
-        self._seen = len(records.requests)
-        lately = records.requests["end_s"][self._recent :] > elapsed_s - RECENT_S
-        self._recent += int(np.argmax(lately)) if lately.any() else len(lately)
-        recent = replace(records, requests=records.requests[self._recent :])
-        requests = recent.requests
-        answered = (requests["end_s"] > elapsed_s - RECENT_S) & timings.ok(recent)
-        tokens = int(requests["input_tokens"][answered].sum()) + int(requests["output_tokens"][answered].sum())
-        ttft = timings.ttft_scheduled_s(recent)[answered]
-        ttft = ttft[~np.isnan(ttft)]
-        return Look(
-            elapsed_s=elapsed_s,
-            ended=self._seen - int(self._outcomes[Outcome.UNFINISHED]),
-            in_flight=self._in_flight(records, elapsed_s),
-            ok=int(self._outcomes[Outcome.OK]),
-            rejected=int(self._outcomes[Outcome.REJECTED]),
-            failed=int(self._outcomes[[Outcome.FAILED, Outcome.TIMED_OUT, Outcome.UNAVAILABLE]].sum()),
-            tokens_per_s=tokens / min(RECENT_S, max(elapsed_s, 1e-9)),
-            ttft_p50_s=float(np.median(ttft)) if len(ttft) else None,
-            attainment=self._good / self._judged if self._judged else None,
-        )
-
-    def _count(self, new: Records) -> None:
-        self._outcomes += np.bincount(new.requests["outcome"], minlength=len(Outcome))
-        self._measured += int(timings.scheduled(new).sum())
-        if self._criterion is not None:
-            judged = objectives.judged(new, self._criterion)
-            self._judged += int(judged.sum())
-            self._good += int((objectives.good(new, self._criterion) & judged).sum())
-
-    def _in_flight(self, records: Records, elapsed_s: float) -> int:
-        if isinstance(self._arrivals, ClosedLoop):
-            return self._arrivals.users
-        return max(0, bisect_right(records.planned_s or (), elapsed_s) - self._measured)
 
 
 def _rate(arrivals: Arrivals) -> float | None:

@@ -10,6 +10,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from headrace.cli import load_options as given
 from headrace.cli import times
+from headrace.cli.errors import UsageError
 from headrace.cli.load_compare import compare
 from headrace.cli.load_outputs import Outputs
 from headrace.cli.load_runs import LoadRuns
@@ -131,6 +132,10 @@ def load(
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write a report with plots, in one file.")
     ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with a run that was interrupted: say the same words again, and this."),
+    ] = False,
     explain: Annotated[
         bool, typer.Option("--explain", help="Print what every figure means and what every validity gate saw, too.")
     ] = False,
@@ -145,14 +150,19 @@ def load(
     one user; --requests or --duration how much of it. Several levels (--users 1,2,4) are measured one after the other.
 
     Prompts are random token ids of an exact length, answered with an exact length, each one new, so that no cache
-    helps; or they come from a file. Nothing is retried. Ctrl-C prints what was measured until then. Where a figure
-    would say more about this client than about the server, it says INVALID and why, and exits with 3.
+    helps; or they come from a file. Nothing is retried. Ctrl-C prints what was measured until then; with --out, the
+    same words and --resume go on from there. Where a figure would say more about this client than about the server, it
+    says INVALID and why, and exits with 3.
     """
     import numpy as np  # noqa: PLC0415
 
     from headrace.bench.workload.source import open_workload, too_long  # noqa: PLC0415
     from headrace.bench.workload.spec import Amount  # noqa: PLC0415
 
+    if resume and out is None:
+        raise UsageError("--resume goes with the --out of the run that was interrupted: it is kept beside that")
+    if resume and sessions is not None:
+        raise UsageError("--resume does not go with --sessions: the answers that a next turn repeats are not kept")
     objective = None if slo is None else given.objective(slo)
     how = Shape(users, ramp, rate, rate_chunks, rate_requests, arrivals, time_scale, stages)
     talks = None if sessions is None else how.sessions(sessions)
@@ -176,4 +186,7 @@ def load(
     ]
     specs = [given.client_spec(where, load, timeout, processes, retries) for load in loads]
     outputs = Outputs(out, csv, html)
-    LoadRuns(where, objective, calibration, notes, outputs, json_output=json_output, explain=explain).run(specs)
+    runs = LoadRuns(
+        where, objective, calibration, notes, outputs, json_output=json_output, explain=explain, resume=resume
+    )
+    runs.run(specs)

@@ -50,6 +50,16 @@ class Outputs:
         if self.csv is not None:
             yield from _write(with_suffix(self.csv, suffix), lambda path: write_csv(path, measured.records))
 
+    def read_level(self, suffix: str) -> Measured:
+        """A run that was written before. Raises BenchError."""
+        from headrace.bench.results import records_file  # noqa: PLC0415
+        from headrace.bench.results.write import read_json  # noqa: PLC0415
+        from headrace.bench.session import Measured  # noqa: PLC0415
+
+        assert self.out is not None
+        out = with_suffix(self.out, suffix)
+        return Measured(records_file.load(records_path(out)), read_json(out), interrupted=False)
+
     def write_report(self, measured: Sequence[Measured]) -> Iterator[str]:
         """Of the last run, with a curve over all of them. Yields what could not be written."""
         from headrace.bench.results.report import write_html  # noqa: PLC0415

@@ -11,10 +11,11 @@ from headrace.cli.live_line import Show, live_line
 from headrace.cli.output import console, number, print_table
 
 if TYPE_CHECKING:
+    from headrace.bench.look import Look
     from headrace.bench.results.figures import Attainment, Figures
     from headrace.bench.results.percentiles import Distribution
     from headrace.bench.results.summary import Summary
-    from headrace.bench.session import Look
+    from headrace.bench.segments import Earlier
     from headrace.bench.workload.spec import Arrivals, LoadSpec
 
 LATENCIES = (
@@ -33,8 +34,10 @@ LATENCIES = (
 class Live:
     """Says how a run stands."""
 
-    def __init__(self, spec: LoadSpec, show: Show) -> None:
+    def __init__(self, spec: LoadSpec, earlier: Earlier, show: Show) -> None:
+        """``earlier``: what was measured of it before."""
         self._amount = spec.amount
+        self._before, self._before_s = earlier.requests, earlier.rest.schedule_s if earlier.rest else 0.0
         self._show = show
 
     def say(self, words: str) -> None:
@@ -42,12 +45,13 @@ class Live:
 
     def show(self, look: Look) -> None:
         parts = [0.0]
+        elapsed_s = self._before_s + look.elapsed_s
         if self._amount.requests:
-            parts.append(look.ended / self._amount.requests)
+            parts.append((self._before + look.ended) / self._amount.requests)
         if self._amount.duration_s:
-            parts.append(look.elapsed_s / self._amount.duration_s)
+            parts.append(elapsed_s / self._amount.duration_s)
         words = [
-            f"{look.elapsed_s:5.0f} s  {look.in_flight} in flight",
+            f"{elapsed_s:5.0f} s  {look.in_flight} in flight",
             f"{look.ok} answered",
             f"{look.tokens_per_s:,.0f} tokens/s (input + output)",
         ]
@@ -63,9 +67,19 @@ class Live:
 
 
 @contextmanager
-def live_progress(spec: LoadSpec, *, quiet: bool) -> Iterator[Live]:
+def live_progress(spec: LoadSpec, earlier: Earlier, *, quiet: bool) -> Iterator[Live]:
     with live_line(quiet=quiet) as show:
-        yield Live(spec, show)
+        yield Live(spec, earlier, show)
+
+
+def going_on(earlier: Earlier) -> str:
+    """What is still to be sent of a run that was interrupted."""
+    if earlier.rest is None:
+        return f"all {earlier.requests:,} requests had ended when the run was interrupted; nothing more is sent"
+    return (
+        f"the run goes on from {earlier.rest.schedule_s:.1f} s of its load, with what was not answered then; the "
+        f"{earlier.requests:,} requests before that had all ended, and are not sent again"
+    )
 
 
 def print_note(words: str) -> None:
@@ -108,12 +122,16 @@ def _level(summary: Summary) -> list[str]:
 def print_summary(summary: Summary, *, explain: bool = False) -> None:
     """What was found, counts, rates, latencies, attainment, and last whether it is to be believed. ``explain``: every
     definition in full and every gate, before all of it."""
+    from headrace.bench.results.tables import stretch  # noqa: PLC0415
+
     out, figures = console(), summary.headline
     if explain and summary.whole.counts.ok:
         _print_explained(summary, figures)
     out.print(f"{summary.target}: {_load(summary.spec)}", markup=False, highlight=False)
     if summary.simulated:
         out.print("[yellow]The endpoint runs the simulated engine: these figures are no model's.[/yellow]")
+    if summary.gone_on:
+        out.print(f"resumed: {summary.gone_on}", markup=False, highlight=False)
     for finding in summary.findings:
         out.print(f"found: {finding.words}", markup=False, highlight=False)
     mark = "" if summary.valid else "INVALID "
@@ -126,7 +144,7 @@ def print_summary(summary: Summary, *, explain: bool = False) -> None:
         return
     which = "steady window" if summary.steady is not None else "whole load"
     out.print(
-        f"Figures of the {which}, {figures.start_s:.1f} to {figures.end_s:.1f} s ({summary.window.words})",
+        f"Figures of the {which}, {stretch(figures)} ({summary.window.words})",
         markup=False,
         highlight=False,
     )

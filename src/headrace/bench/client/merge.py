@@ -42,8 +42,9 @@ class _Growing(Generic[Scalar]):
 class Merge:
     """Reads what is new in the files of a run."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._tails = [RecordTail(path) for path in paths]
+    def __init__(self, paths: Sequence[Path], *, torn: bool = False) -> None:
+        """``torn``: as ``RecordTail`` says."""
+        self._tails = [RecordTail(path, torn=torn) for path in paths]
         self._requests = _Growing(np.empty(0, REQUEST))
         self._times = _Growing(np.empty(0, np.float64))
         self._tokens = _Growing(np.empty(0, np.uint16))

@@ -1,12 +1,14 @@
 """Records on disk: blocks that are appended whole, so that a reader can follow the writer, and a crash costs one block.
 
-A block is a head, rows of ``records.REQUEST``, arrival times (f8) and tokens (u2) of their events, and the error texts
-that are new in it, as JSON. In a file, indexes of events and errors count from its beginning.
+A block is a head (with a checksum of the rest), rows of ``records.REQUEST``, arrival times (f8) and tokens (u2) of
+their events, and the error texts that are new in it, as JSON. In a file, indexes of events and errors count from its
+beginning.
 """
 
 from __future__ import annotations
 
 import struct
+import zlib
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,8 +20,8 @@ from numpy.typing import NDArray
 
 from headrace.bench.client.records import REQUEST
 
-_HEAD = struct.Struct("<4sIII")
-_MAGIC = b"HRB1"
+_HEAD = struct.Struct("<4sIIII")
+_MAGIC = b"HRB2"
 _CODES = {"u1": "B", "u2": "H", "u4": "I", "i4": "i", "i8": "q", "b1": "?", "f8": "d"}
 _ROW = struct.Struct("<" + "".join(_CODES[REQUEST[name].str[1:]] for name in REQUEST.names or ()))
 assert _ROW.size == REQUEST.itemsize
@@ -56,9 +58,10 @@ class RecordWriter:
         if not self._rows or len(self._rows) + len(self._times) < at_least:
             return
         errors = msgspec.json.encode(self._new_errors)
-        head = _HEAD.pack(_MAGIC, len(self._rows), len(self._times), len(errors))
         times = np.frombuffer(self._times) - self._zero
-        self._file.write(b"".join((head, *self._rows, times.tobytes(), self._tokens.tobytes(), errors)))
+        body = b"".join((*self._rows, times.tobytes(), self._tokens.tobytes(), errors))
+        head = _HEAD.pack(_MAGIC, len(self._rows), len(self._times), len(errors), zlib.crc32(body))
+        self._file.write(head + body)
         self._file.flush()
         self._rows.clear()
         self._new_errors.clear()
@@ -96,12 +99,15 @@ class Block:
 class RecordTail:
     """Follows one file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, torn: bool = False) -> None:
+        """``torn``: the machine may have failed while it was written, so it ends with the last block that is whole."""
         self._path = path
+        self._torn = torn
         self._at = 0
 
     def read(self) -> list[Block]:
-        """The blocks that are new and complete; what a writer has left unfinished stays unread."""
+        """The blocks that are new and complete; what a writer has left unfinished stays unread. Raises OSError,
+        and ValueError for what is no block."""
         try:
             with self._path.open("rb") as file:
                 file.seek(self._at)
@@ -111,15 +117,16 @@ class RecordTail:
         blocks = []
         at = 0
         while at + _HEAD.size <= len(data):
-            magic, rows, events, errors = _HEAD.unpack_from(data, at)
-            if magic != _MAGIC:
-                raise ValueError(f"{self._path} is no file of records, or a broken one")
+            magic, rows, events, errors, checksum = _HEAD.unpack_from(data, at)
             first = at + _HEAD.size
             times = first + rows * _ROW.size
             tokens = times + events * 8
             texts = tokens + events * 2
             end = texts + errors
-            if end > len(data):
+            broken = magic != _MAGIC or (end <= len(data) and zlib.crc32(data[first:end]) != checksum)
+            if broken and not self._torn:
+                raise ValueError(f"{self._path} is no file of records, or a broken one")
+            if broken or end > len(data):
                 break
             blocks.append(
                 Block(

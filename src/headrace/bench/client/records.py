@@ -100,6 +100,19 @@ class ProcessReport(msgspec.Struct, frozen=True, kw_only=True):
     crashed: str | None = None
 
 
+class Segment(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a run that was interrupted: what was measured from one start of the client on."""
+
+    began: float
+    """Unix time, in seconds."""
+    start_s: float
+    """On the run's clock, which stands still while no client runs."""
+    schedule_s: float
+    """Where on the schedule it begins: later than that, nothing counts of the segment before it."""
+    told: bool
+    """Its processes said at the end how they had fared; those of a client that was killed did not."""
+
+
 @dataclass(frozen=True, slots=True)
 class Records:
     """A run, or the part of it that has been written."""
@@ -118,3 +131,5 @@ class Records:
     """Due times of the measured part of an open loop."""
     stolen_share: float = 0.0
     """Of the machine's CPU time during the run, taken by the hypervisor (/proc/stat)."""
+    segments: tuple[Segment, ...] = ()
+    """Of a run that was interrupted and gone on with; empty: it has one."""

@@ -18,6 +18,7 @@ from headrace.bench.client.shares import planned_s, useful_processes
 from headrace.bench.client.spec import ClientSpec, Report, Task, origin
 from headrace.bench.client.stolen import Stolen
 from headrace.bench.errors import BenchError
+from headrace.bench.workload.sessions import SessionWorkload
 from headrace.bench.workload.source import open_workload
 from headrace.fleet.child import RunningChild
 from headrace.fleet.log_file import LogFile
@@ -29,6 +30,11 @@ LEAD_S = 0.05
 """From the word to the zero of the run: it reaches every worker in time."""
 END_TIMEOUT_S = 30.0
 """For a worker to write its last records."""
+
+
+def records_file(directory: Path, share: int) -> Path:
+    """Where the records of one process are."""
+    return directory / f"records-{share}.bin"
 
 
 class _Worker:
@@ -107,10 +113,14 @@ class Run:
         self._spec = msgspec.structs.replace(spec, processes=useful_processes(spec.load, spec.processes))
         self._origin = origin(spec.url)
         workload = open_workload(spec.load)
+        self.sessions = workload if isinstance(workload, SessionWorkload) else None
+        """What is sent, where it is sessions."""
         planned = planned_s(spec.load, workload.trace_s)
+        if planned is not None:
+            planned = planned[spec.rest.begins :] - spec.rest.schedule_s
         self._planned_s = None if planned is None else tuple(planned.tolist())
         self._directory = directory
-        self._files = [directory / f"records-{share}.bin" for share in range(self._spec.processes)]
+        self._files = [records_file(directory, share) for share in range(self._spec.processes)]
         self._merge = Merge(self._files)
         self._workers: list[_Worker] = []
         self._changed = asyncio.Event()

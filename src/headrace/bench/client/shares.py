@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.bench.client.spec import Rest
 from headrace.bench.workload.arrivals import due_times
 from headrace.bench.workload.spec import ClosedLoop, LoadSpec, Stages
 
 MOST_KEPT_ON = 1_000_000
 """Requests after the measured ones, at most: in case these never end."""
+REST_OF_ALL = Rest()
 
 
 def planned_s(load: LoadSpec, trace_s: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
@@ -20,13 +22,18 @@ def planned_s(load: LoadSpec, trace_s: NDArray[np.float64] | None) -> NDArray[np
 
 
 def open_share(
-    load: LoadSpec, trace_s: NDArray[np.float64] | None, keep_on_s: float, share: int, processes: int
+    load: LoadSpec,
+    trace_s: NDArray[np.float64] | None,
+    keep_on_s: float,
+    share: int,
+    processes: int,
+    rest: Rest = REST_OF_ALL,
 ) -> tuple[NDArray[np.float64], int]:
     """Due times of one process's requests, and how many of them are measured.
 
     Unless a number of requests decides, load is kept on after the measured ones for up to ``keep_on_s``, while these
     are answered: they are to end under the load that they began in. Stages go on at their last rate, and a trace comes
-    round again. Raises BenchError.
+    round again. Times are from where ``rest`` begins. Raises BenchError.
     """
     assert not isinstance(load.arrivals, ClosedLoop)
     due_s = planned_s(load, trace_s)
@@ -35,7 +42,8 @@ def open_share(
     if len(due_s) and (load.amount.requests is None or len(due_s) < load.amount.requests):
         beyond_s = min(keep_on_s, MOST_KEPT_ON / _rate(load, due_s))
         due_s = due_times(load.arrivals, load.amount, load.seed, trace_s, beyond_s=beyond_s)
-    return np.ascontiguousarray(due_s[share::processes]), measured
+    done = (rest.first(share) - share) // processes
+    return np.ascontiguousarray(due_s[share::processes][done:]) - rest.schedule_s, max(0, measured - done)
 
 
 def _rate(load: LoadSpec, due_s: NDArray[np.float64]) -> float:
@@ -45,13 +53,15 @@ def _rate(load: LoadSpec, due_s: NDArray[np.float64]) -> float:
     return len(due_s) / (load.amount.duration_s or due_s.item(-1))
 
 
-def closed_share(load: LoadSpec, share: int, processes: int) -> tuple[list[float], int | None]:
+def closed_share(
+    load: LoadSpec, share: int, processes: int, rest: Rest = REST_OF_ALL
+) -> tuple[list[float], int | None]:
     """When one process's users start, in seconds from the run's zero, and how many requests are theirs."""
     closed = load.arrivals
     assert isinstance(closed, ClosedLoop)
     starts_s = [closed.ramp_s * user / closed.users for user in range(share, closed.users, processes)]
     requests = load.amount.requests
-    return starts_s, None if requests is None else len(range(share, requests, processes))
+    return starts_s, None if requests is None else len(range(rest.first(share), requests, processes))
 
 
 def useful_processes(load: LoadSpec, processes: int) -> int:

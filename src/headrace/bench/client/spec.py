@@ -15,6 +15,23 @@ from headrace.bench.workload.spec import LoadSpec
 PORTS = {"http": 80, "https": 443}
 
 
+class Rest(msgspec.Struct, frozen=True, kw_only=True):
+    """What is left of a load: all of it, or what had not ended when it was interrupted."""
+
+    firsts: tuple[int, ...] = ()
+    """Of each process: the first number that it sends; empty: from the beginning."""
+    schedule_s: float = 0.0
+    """Where on the schedule it begins: the zero of the run that sends it."""
+
+    def first(self, share: int) -> int:
+        return self.firsts[share] if self.firsts else share
+
+    @property
+    def begins(self) -> int:
+        """The first number of all."""
+        return min(self.firsts, default=0)
+
+
 class ClientSpec(msgspec.Struct, frozen=True, kw_only=True):
     load: LoadSpec
     url: str
@@ -31,6 +48,7 @@ class ClientSpec(msgspec.Struct, frozen=True, kw_only=True):
     counts from when it was due."""
     certificate: str | None = None
     """File with the server's own certificate; None: the system's authorities."""
+    rest: Rest = Rest()
 
     def __repr__(self) -> str:
         return f"ClientSpec({self.url!r}, {self.load!r})"  # without the key

@@ -129,16 +129,19 @@ class Worker:
             tls=tls,
         )
         workload = open_workload(load)
-        numbers: Iterator[int] = itertools.count(task.share, spec.processes)
+        numbers: Iterator[int] = itertools.count(spec.rest.first(task.share), spec.processes)
         texts = load.sessions is not None
         self._prepared = Prepared(workload, numbers, where, spec.key, stream=load.content.stream, texts=texts)
         self.course: Course
         self._ahead = 0
         if isinstance(load.arrivals, ClosedLoop):
-            starts_s, requests = closed_share(load, task.share, spec.processes)
-            self.course = ClosedCourse(self._sender, self._prepared, starts_s, requests, load.amount.duration_s)
+            starts_s, requests = closed_share(load, task.share, spec.processes, spec.rest)
+            duration_s = load.amount.duration_s
+            if duration_s is not None:
+                duration_s -= spec.rest.schedule_s
+            self.course = ClosedCourse(self._sender, self._prepared, starts_s, requests, duration_s)
         else:
-            due_s, measured = open_share(load, workload.trace_s, spec.timeout_s, task.share, spec.processes)
+            due_s, measured = open_share(load, workload.trace_s, spec.timeout_s, task.share, spec.processes, spec.rest)
             if isinstance(workload, SessionWorkload):
                 self.course = SessionCourse(self._sender, self._prepared, workload, due_s, measured)
             else:

@@ -199,15 +199,14 @@ def _over_time(
     title: str, words: str, traces: list[Json], unit: str, summary: Summary, more: Json | None = None
 ) -> Chart:
     layout = _layout(TIME, unit, more or {})
-    window = summary.window
-    if window.start_s is not None:
+    for span in summary.window.steady_spans:
         _add_shape(
             layout,
             {
                 "type": "rect",
                 "yref": "paper",
-                "x0": round(window.start_s, 3),
-                "x1": round(window.load_end_s, 3),
+                "x0": round(span.start_s, 3),
+                "x1": round(span.end_s, 3),
                 "y0": 0,
                 "y1": 1,
                 "fillcolor": GREEN,

@@ -9,6 +9,7 @@ unpaired and in fewer of paired comparisons.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +23,7 @@ from headrace.bench.client.records import Records
 from headrace.bench.errors import BenchError
 from headrace.bench.results import percentiles, rates, timings
 from headrace.bench.results.inputs import Differing, differing
+from headrace.bench.results.span import inside
 from headrace.bench.results.summary import Summary
 from headrace.bench.workload.spec import ClosedLoop, Dataset, LoadSpec
 
@@ -152,9 +154,8 @@ def _schedule(spec: LoadSpec) -> LoadSpec:
 
 def _run(summary: Summary, records: Records) -> _Run:
     due = records.requests["scheduled_s"]
-    span = summary.headline
-    inside = np.flatnonzero(records.requests["measured"] & (due >= span.start_s) & (due <= span.end_s))
-    return _Run(summary, records, inside[np.argsort(due[inside], kind="stable")])
+    rows = np.flatnonzero(records.requests["measured"] & inside(summary.headline.spans, due))
+    return _Run(summary, records, rows[np.argsort(due[rows], kind="stable")])
 
 
 def _common(a: _Run, b: _Run) -> tuple[_Run, _Run]:
@@ -236,16 +237,28 @@ def _quantiles(values: Floats, grid: Floats, draws: Floats, level: float, blocks
 
 
 def _throughput(a: _Run, b: _Run, draws_a: Floats, draws_b: Floats, blocks: int) -> list[_Figure]:
-    """Tokens/s in equal parts of each run's span."""
+    """Tokens/s in equal parts of what was looked at of each run."""
     figures = []
     for name, rate in (("input tokens/s", rates.input_rate), ("output tokens/s", rates.output_rate)):
-        parts = [
-            rate(run.records, np.linspace(run.summary.headline.start_s, run.summary.headline.end_s, blocks + 1))
-            for run in (a, b)
-        ]
+        parts = [_in_parts(rate, run, blocks) for run in (a, b)]
         drawn = draws_b @ parts[1] / blocks - draws_a @ parts[0] / blocks
         figures.append(_Figure(name, "tokens/s", float(parts[0].mean()), float(parts[1].mean()), drawn, True))
     return figures
+
+
+def _in_parts(rate: Callable[[Records, Floats], Floats], run: _Run, blocks: int) -> Floats:
+    """The rate in so many parts: each segment of an interrupted run has as many as it is long, and one that is shorter
+    than half a part has none."""
+    spans = run.summary.headline.spans
+    ends = np.cumsum([span.seconds for span in spans])
+    counts = np.diff(np.rint(blocks * ends / ends[-1]).astype(int), prepend=0)
+    return np.concatenate(
+        [
+            rate(run.records, np.linspace(span.start_s, span.end_s, count + 1))
+            for span, count in zip(spans, counts.tolist(), strict=True)
+            if count
+        ]
+    )
 
 
 def _attainments(a: _Run, b: _Run, draws_a: Floats, draws_b: Floats, blocks: int) -> list[_Figure]:

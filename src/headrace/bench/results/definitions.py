@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 DEFINITIONS = {
-    "steady": "from the end of the warm-up (MSER-5) to the end of the load; drain is outside",
-    "whole": "the whole load, from the start to its end, warm-up included; drain is outside",
+    "steady": "from the end of the warm-up (MSER-5) to the end of the load; drain is outside; of a resumed run, of "
+    "each segment",
+    "whole": "the whole load, from the start to its end, warm-up included; drain is outside; of a resumed run, "
+    "of all segments",
     "requests": "measured requests that were due in the span",
     "ok": "complete answers",
     "rejected": "answered 429: a limit, not a failure of capacity",

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from headrace.bench import slo as objectives
 from headrace.bench.client.records import Outcome, Records, TokensFrom
 from headrace.bench.results import percentiles, rates, timings
 from headrace.bench.results.percentiles import Distribution
+from headrace.bench.results.span import Span, ended_inside, inside
 from headrace.bench.slo import Criterion, Slo
 from headrace.policy.work import Weights
 
@@ -85,7 +89,7 @@ class Attainment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """Of the span from ``start_s`` to ``end_s`` on the run's clock."""
+    """Of the span from ``start_s`` to ``end_s`` on the run's clock, or of parts of it."""
 
     start_s: float
     end_s: float
@@ -100,33 +104,48 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """Mean of a complete answer, as the two below."""
     output_tokens: float | None
     work: float | None
+    parts: tuple[Span, ...] = ()
+    """Of a run that was interrupted: what was looked at between start and end; empty: all of it."""
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        return self.parts or (Span(self.start_s, self.end_s),)
+
+    @property
+    def seconds(self) -> float:
+        return sum(span.seconds for span in self.spans)
 
 
-def of_span(records: Records, start_s: float, end_s: float, slo: Slo | None, weights: Weights | None) -> Figures:
-    """Requires ``start_s < end_s``. Latencies and counts are of the requests due in the span, rates of what happened in
-    it."""
+def of_spans(records: Records, spans: Sequence[Span], slo: Slo | None, weights: Weights | None) -> Figures:
+    """Latencies and counts are of the requests due in the spans, rates of what happened in them. None of them is empty,
+    and no two overlap."""
     requests = records.requests
-    length = end_s - start_s
-    due = requests["measured"] & (requests["scheduled_s"] >= start_s) & (requests["scheduled_s"] <= end_s)
+    length = sum(span.seconds for span in spans)
+    due = requests["measured"] & inside(spans, requests["scheduled_s"])
     complete = timings.ok(records)
-    ended = (requests["end_s"] > start_s) & (requests["end_s"] <= end_s)
-    edges = np.array([start_s, end_s])
+    ended = ended_inside(spans, requests["end_s"])
+
+    def mean(rate: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> float:
+        return sum(rate(np.array([span.start_s, span.end_s])).item(0) * span.seconds for span in spans) / length
+
     chosen = due & complete
     answers = requests[chosen]
-    input_rate, output_rate = float(rates.input_rate(records, edges)[0]), float(rates.output_rate(records, edges)[0])
+    input_rate = mean(partial(rates.input_rate, records))
+    output_rate = mean(partial(rates.output_rate, records))
     criteria = slo.criteria if slo else ()
     return Figures(
-        start_s=start_s,
-        end_s=end_s,
+        start_s=spans[0].start_s,
+        end_s=spans[-1].end_s,
+        parts=tuple(spans) if len(spans) > 1 else (),
         counts=_counts(records, due),
         offered_per_s=int(due.sum()) / length,
         completed_per_s=int((complete & ended).sum()) / length,
-        in_flight=float(rates.in_flight(records, edges)[0]),
+        in_flight=mean(partial(rates.in_flight, records)),
         tokens_per_s=TokenRates(
             input=input_rate,
             output=output_rate,
             input_and_output=input_rate + output_rate,
-            reference=None if weights is None else float(rates.work_rate(records, edges, weights)[0]),
+            reference=None if weights is None else mean(partial(rates.work_rate, records, weights=weights)),
         ),
         latencies=_latencies(records, due, chosen),
         attainments=tuple(_attainment(records, due, ended, criterion, length) for criterion in criteria),

@@ -109,12 +109,21 @@ def _workers(records: Records) -> Gate:
     )
 
 
+def _untold(records: Records) -> str:
+    """What nobody lived to tell, of a run that was interrupted."""
+    silent = [str(number) for number, segment in enumerate(records.segments, start=1) if not segment.told]
+    if not silent:
+        return ""
+    which = f"segment {silent[0]}" if len(silent) == 1 else f"segments {', '.join(silent)}"
+    return f" (not known of {which}, whose client was killed)"
+
+
 def _cpu(records: Records) -> Gate:
     name = "client CPU"
     shares = [report.cpu_s / report.wall_s for report in records.processes if report.wall_s > 0]
     if not shares:
         return _not_applicable(name, "client", "no process of the client told its CPU time")
-    seen = f"the busiest of {len(shares)} client processes used {max(shares):.0%} of a core"
+    seen = f"the busiest of {len(shares)} client processes used {max(shares):.0%} of a core{_untold(records)}"
     return _judge(
         name,
         "client",
@@ -132,7 +141,7 @@ def _loop_lag(records: Records, figures: Figures, limit_s: float | None) -> Gate
         return _not_applicable(name, "client", "no process of the client told its lag")
     lag = max(report.loop_lag_p99_s for report in records.processes)
     limit, of = _lag_allowed(figures, limit_s)
-    seen = f"timers of the client came {_ms(lag)} late at p99, {_ms(limit)} allowed ({of})"
+    seen = f"timers of the client came {_ms(lag)} late at p99, {_ms(limit)} allowed ({of}){_untold(records)}"
     advice = "the client did not get the CPU when it needed it: more processes, fewer neighbours, less load"
     return _judge(name, "client", lag, limit, "s", seen, advice)
 
@@ -239,18 +248,21 @@ def _little(records: Records, figures: Figures, window: Window) -> Gate:
     requests = records.requests
     went = requests["end_s"] > requests["sent_s"]
     sent, end = requests["sent_s"][went], requests["end_s"][went]
-    occupied = figures.in_flight * (figures.end_s - figures.start_s)
+    occupied = figures.in_flight * figures.seconds
     if occupied <= 0:
         return _not_applicable(name, "load", "nothing was in flight")
-    inside = (sent >= figures.start_s) & (sent < figures.end_s)
-    residence = float(np.sum((end - sent)[inside]))
-    before = np.maximum(np.minimum(end, figures.end_s) - figures.start_s, 0.0)[sent < figures.start_s]
-    after = np.maximum(end - figures.end_s, 0.0)[inside]
-    edges = 3.0 * math.sqrt(float(np.sum(before**2) + np.sum(after**2))) / occupied
+    residence = squares = 0.0
+    for span in figures.spans:
+        inside = (sent >= span.start_s) & (sent < span.end_s)
+        residence += float(np.sum((end - sent)[inside]))
+        before = np.maximum(np.minimum(end, span.end_s) - span.start_s, 0.0)[sent < span.start_s]
+        after = np.maximum(end - span.end_s, 0.0)[inside]
+        squares += float(np.sum(before**2) + np.sum(after**2))
+    edges = 3.0 * math.sqrt(squares) / occupied
     off = abs(occupied - residence) / occupied
     seen = (
         f"in flight {figures.in_flight:.4g}, rate x time in the system "
-        f"{residence / (figures.end_s - figures.start_s):.4g}: {off:.1%} apart, "
+        f"{residence / figures.seconds:.4g}: {off:.1%} apart, "
         f"{MAX_LITTLE:.0%} and {edges:.1%} for requests across the edges allowed"
     )
     advice = "load and answers were out of balance: run for longer, or at a rate that the server holds"
@@ -311,6 +323,7 @@ def _null(when: str, p99_s: float | None, figures: Figures, limit_s: float | Non
 
 def _stolen(records: Records) -> Gate:
     seen = f"{records.stolen_share:.1%} of the machine's CPU time was taken by its host, {MAX_STOLEN:.0%} allowed"
+    seen += _untold(records)
     return _judge(
         "stolen CPU", "machine", records.stolen_share, MAX_STOLEN, "", seen, "run again on a machine that is left alone"
     )

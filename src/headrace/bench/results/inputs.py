@@ -28,10 +28,11 @@ class Differing(msgspec.Struct, frozen=True):
 def inputs(summary: Summary) -> dict[str, str]:
     """Names are those of the specification, and before them where the load went and what was wanted."""
     objective = "; ".join(map(objectives.describe, summary.slo.criteria)) if summary.slo else "none"
-    head = {"target": summary.target, "objective": objective, "client": summary.client}
+    resumed = ", ".join(f"from {each.schedule_s:.1f} s on" for each in summary.segments[1:])
+    head = {"target": summary.target, "objective": objective, "client": summary.client, "resumed": resumed}
     server = {f"server.{name}": value for name, value in summary.server.items()}
     idle = without_part(summary.spec)
-    load = {name: value for name, value in _flat("", msgspec.to_builtins(summary.spec)) if name not in idle}
+    load = {name: value for name, value in flat("", msgspec.to_builtins(summary.spec)) if name not in idle}
     return {name: value for name, value in (head | server | load).items() if value}
 
 
@@ -61,9 +62,10 @@ def differing(a: Summary, b: Summary) -> tuple[Differing, ...]:
     )
 
 
-def _flat(path: str, value: object) -> Iterator[tuple[str, str]]:
+def flat(path: str, value: object) -> Iterator[tuple[str, str]]:
+    """Every value under a name that says where it stands; without those that are none."""
     if isinstance(value, dict) and value:
         for name, inner in value.items():
-            yield from _flat(f"{path}.{name}" if path else str(name), inner)
+            yield from flat(f"{path}.{name}" if path else str(name), inner)
     elif value is not None and value != {}:
         yield (path, str(value))

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from headrace.bench.client.records import REQUEST, ProcessReport, Records
+from headrace.bench.client.records import REQUEST, ProcessReport, Records, Segment
 from headrace.bench.errors import BenchError
 
 
@@ -17,6 +17,7 @@ class _Rest(msgspec.Struct, frozen=True, kw_only=True):
     processes: tuple[ProcessReport, ...]
     planned_s: tuple[float, ...] | None
     stolen_share: float
+    segments: tuple[Segment, ...] = ()
 
 
 def save(path: Path, records: Records) -> None:
@@ -26,6 +27,7 @@ def save(path: Path, records: Records) -> None:
         processes=records.processes,
         planned_s=records.planned_s,
         stolen_share=records.stolen_share,
+        segments=records.segments,
     )
     with path.open("wb") as file:
         np.savez_compressed(
@@ -57,4 +59,5 @@ def load(path: Path) -> Records:
         processes=rest.processes,
         planned_s=rest.planned_s,
         stolen_share=rest.stolen_share,
+        segments=rest.segments,
     )

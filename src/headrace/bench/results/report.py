@@ -95,6 +95,8 @@ def _headline(summary: Summary) -> Iterator[str]:
         )
     if summary.simulated:
         yield '<div class="banner simulated"><b>Simulated engine</b>: these are no model\'s figures.</div>'
+    if summary.gone_on:
+        yield f'<div class="banner note"><b>Resumed</b>: {escape(summary.gone_on)}.</div>'
     if summary.steady is None:
         yield f'<div class="banner note">{escape(_sentence(summary.window.words))}</div>'
     if summary.findings:
@@ -155,7 +157,7 @@ def _details(summary: Summary) -> Iterator[str]:
     if summary.slo:
         yield from _table(tables.attainment(summary.headline))
     yield from _table(tables.latencies(summary.headline))
-    if summary.headline.start_s > summary.whole.start_s:
+    if summary.headline.seconds < summary.whole.seconds:
         yield "<details><summary>Latency of the whole load, warm-up included</summary>"
         yield from _table(tables.latencies(summary.whole))
         yield "</details>"

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import msgspec
 
 from headrace import __version__
-from headrace.bench.client.records import ProcessReport, Records
+from headrace.bench.client.records import ProcessReport, Records, Segment
 from headrace.bench.results import figures, gates, percentiles, window
 from headrace.bench.results.definitions import DEFINITIONS
 from headrace.bench.results.figures import Figures
 from headrace.bench.results.findings import Finding, findings
 from headrace.bench.results.gates import Gate
+from headrace.bench.results.span import Span
 from headrace.bench.results.window import Window
 from headrace.bench.slo import Slo
 from headrace.bench.workload.spec import ClosedLoop, LoadSpec
 from headrace.policy.work import Weights
+
+SHORTEST_S = 1e-9
+"""Of a load: one request alone lasts no time, and rates divide by it."""
 
 
 class Notebook(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +60,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """What it told of itself, such as its engine and version, in words."""
     client: str = ""
     """Program and version that measured."""
+    segments: tuple[Segment, ...] = ()
+    """Of a run that was interrupted and gone on with; empty: it has one."""
 
     @property
     def headline(self) -> Figures:
@@ -64,6 +72,21 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     def valid(self) -> bool:
         """No gate failed. A run that is not valid is printed as INVALID with ``reasons``, never as a bare number."""
         return not self.reasons
+
+    @property
+    def gone_on(self) -> str:
+        """When the run was gone on with, and what that means; empty for one that was not interrupted."""
+        if not self.segments:
+            return ""
+        times = ", ".join(
+            f"at {datetime.fromtimestamp(each.began, UTC):%Y-%m-%d %H:%M:%S} UTC from {each.schedule_s:.1f} s of its "
+            "load"
+            for each in self.segments[1:]
+        )
+        return (
+            f"interrupted and gone on with {times}. The time in between is not in the run's clock, each segment has a "
+            "warm-up of its own, and what had not ended was sent again"
+        )
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -89,11 +112,11 @@ def summarize(
     same schedule against a null server; None where it was not measured.
     """
     steady = window.steady(records, spec)
-    end = max(steady.load_end_s, 1e-9)
-    whole = figures.of_span(records, 0.0, end, slo, weights)
-    inside = whole if steady.start_s == 0 else None
-    if inside is None and steady.start_s is not None:
-        inside = figures.of_span(records, steady.start_s, end, slo, weights)
+    loads = tuple(Span(load.start_s, max(load.end_s, load.start_s + SHORTEST_S)) for load in steady.load_spans)
+    whole = figures.of_spans(records, loads, slo, weights)
+    inside = None if steady.start_s is None else whole
+    if steady.steady_spans not in ((), loads):
+        inside = figures.of_spans(records, steady.steady_spans, slo, weights)
     return Summary(
         spec=spec,
         target=target,
@@ -118,6 +141,7 @@ def summarize(
         null_ttft_p99_s=(null_before_s, null_after_s),
         server=server or {},
         client=f"headrace {__version__}",
+        segments=records.segments,
     )
 
 

@@ -40,7 +40,7 @@ LATENCIES = {
 
 def throughput(summary: Summary) -> Table:
     """Of the steady window, and of the whole load beside it where a warm-up was cut off."""
-    spans = [summary.headline, summary.whole] if summary.headline.start_s > summary.whole.start_s else [summary.whole]
+    spans = [summary.headline, summary.whole] if summary.headline.seconds < summary.whole.seconds else [summary.whole]
     rows: tuple[tuple[str, str, Sequence[float | None]], ...] = (
         ("requests offered/s", "offered_per_s", [f.offered_per_s for f in spans]),
         ("requests completed/s", "completed_per_s", [f.completed_per_s for f in spans]),
@@ -73,7 +73,7 @@ def latencies(figures: Figures) -> Table:
         _latency(name, getattr(figures.latencies, field), DEFINITIONS[field]) for field, name in LATENCIES.items()
     )
     return Table(
-        title=f"Latency, {figures.start_s:.1f} to {figures.end_s:.1f} s",
+        title=f"Latency, {stretch(figures)}",
         header=("", "n", "mean", *(f"p{level * 100:g}" for level in LEVELS), "max", "definition"),
         rows=rows,
         note=f"Percentiles: {DEFINITIONS['percentile']}.{flags}",
@@ -214,7 +214,12 @@ def level(summary: Summary) -> str:
 
 def _span_name(figures: Figures, summary: Summary) -> str:
     name = "whole load" if figures is summary.whole else "steady window"
-    return f"{name}, {figures.start_s:.1f} to {figures.end_s:.1f} s"
+    return f"{name}, {stretch(figures)}"
+
+
+def stretch(figures: Figures) -> str:
+    """Which seconds of the run they are of, in words."""
+    return " and ".join(f"{span.start_s:.1f} to {span.end_s:.1f} s" for span in figures.spans)
 
 
 def with_interval(percentile: Percentile) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from headrace.bench.client.records import Records
 from headrace.bench.results import rates, timings
+from headrace.bench.results.span import Span, inside
 from headrace.bench.workload.spec import ClosedLoop, LoadSpec
 
 BATCHES = 100
@@ -37,6 +40,21 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
     signal: str
     """What was watched."""
     words: str
+    loads: tuple[Span, ...] = ()
+    """Of a run that was interrupted: where there was load between its start and its end; empty: everywhere."""
+    steady: tuple[Span, ...] = ()
+    """And where it was steady, each segment after a warm-up of its own; empty: as ``start_s`` says."""
+
+    @property
+    def load_spans(self) -> tuple[Span, ...]:
+        return self.loads or (Span(self.load_start_s, self.load_end_s),)
+
+    @property
+    def steady_spans(self) -> tuple[Span, ...]:
+        """Empty for no steady state."""
+        if self.start_s is None:
+            return ()
+        return self.steady or (Span(self.start_s, self.load_end_s),)
 
 
 def steady(records: Records, spec: LoadSpec) -> Window:
@@ -48,18 +66,45 @@ def steady(records: Records, spec: LoadSpec) -> Window:
 
     An open loop is watched by its requests in flight, where a backlog shows. A closed loop fixes those, so there it is
     the tokens/s.
+
+    A run that was interrupted is looked at segment by segment: each begins with an empty server. One that is too short
+    to show anything is left out; where another is not steady, the run is not.
     """
-    end = load_end_s(records, spec)
+    loads = _loads(records, spec)
+    due_s = records.requests["scheduled_s"][records.requests["measured"]]
+    if len(loads) == 1:
+        return _of_segment(records, spec, loads[0], len(due_s))
+    measured = [int(np.count_nonzero(inside((load,), due_s))) for load in loads]
+    found = [_of_segment(records, spec, load, count) for load, count in zip(loads, measured, strict=True)]
+    judged = [one for one, count in zip(found, measured, strict=True) if count >= FEWEST_REQUESTS]
+    settled = [Span(one.start_s, one.load_end_s) for one in judged if one.start_s is not None]
+    words = (
+        f"segment {number} ({load.start_s:.1f} to {load.end_s:.1f} s): {one.words}"
+        for number, (one, load) in enumerate(zip(found, loads, strict=True), start=1)
+    )
+    return Window(
+        load_start_s=0.0,
+        load_end_s=loads[-1].end_s,
+        start_s=settled[0].start_s if settled and len(settled) == len(judged) else None,
+        signal=found[0].signal,
+        words="; ".join(words),
+        loads=loads,
+        steady=tuple(settled),
+    )
+
+
+def _of_segment(records: Records, spec: LoadSpec, load: Span, measured: int) -> Window:
+    """``measured``: requests in it."""
+    start, end = load.start_s, load.end_s
     closed = isinstance(spec.arrivals, ClosedLoop)
     signal = "output tokens/s" if closed else "requests in flight"
 
-    def found(start: float | None, words: str) -> Window:
-        return Window(load_start_s=0.0, load_end_s=end, start_s=start, signal=signal, words=words)
+    def found(steady_s: float | None, words: str) -> Window:
+        return Window(load_start_s=start, load_end_s=end, start_s=steady_s, signal=signal, words=words)
 
-    measured = int(np.count_nonzero(records.requests["measured"]))
-    if measured < FEWEST_REQUESTS or end <= 0:
+    if measured < FEWEST_REQUESTS or end <= start:
         return found(None, f"no steady window is looked for in fewer than {FEWEST_REQUESTS} requests")
-    edges = np.linspace(0.0, end, BATCHES * OBSERVATIONS_PER_BATCH + 1)
+    edges = np.linspace(start, end, BATCHES * OBSERVATIONS_PER_BATCH + 1)
     observed = rates.output_rate(records, edges) if closed else rates.in_flight(records, edges)
     batches = observed.reshape(BATCHES, OBSERVATIONS_PER_BATCH).mean(axis=1)
     cut = truncation(batches)
@@ -70,7 +115,17 @@ def steady(records: Records, spec: LoadSpec) -> Window:
         way = "rose" if change > 0 else "fell"
         return found(None, f"no steady state: the {signal} {way} by {abs(change):.0%} over the load{WHOLE}")
     share = f"{cut / BATCHES:.0%} of the load cut off as warm-up" if cut else "no warm-up seen"
-    return found(end * cut / BATCHES, f"MSER-5 over the {signal}: {share}")
+    return found(start + (end - start) * cut / BATCHES, f"MSER-5 over the {signal}: {share}")
+
+
+def _loads(records: Records, spec: LoadSpec) -> tuple[Span, ...]:
+    """Of each segment; one lasts on the schedule until the next begins."""
+    earlier = (
+        Span(one.start_s, one.start_s + following.schedule_s - one.schedule_s)
+        for one, following in pairwise(records.segments)
+    )
+    start_s = records.segments[-1].start_s if records.segments else 0.0
+    return (*earlier, Span(start_s, load_end_s(records, spec)))
 
 
 def load_end_s(records: Records, spec: LoadSpec) -> float:
@@ -79,11 +134,13 @@ def load_end_s(records: Records, spec: LoadSpec) -> float:
     due = records.requests["scheduled_s"][timings.scheduled(records)]
     if not len(due):
         return 0.0
-    last = float(np.max(due))
+    # By how much the run's clock is ahead of the schedule.
+    ahead = records.segments[-1].start_s - records.segments[-1].schedule_s if records.segments else 0.0
+    last = float(np.max(due)) - ahead
     planned, requests = spec.amount.duration_s, spec.amount.requests
     if planned is None or (requests is not None and len(due) >= requests):
-        return last
-    return min(planned, last + last / len(due))
+        return last + ahead
+    return min(planned, last + last / len(due)) + ahead
 
 
 def truncation(batches: NDArray[np.float64]) -> int:

@@ -78,9 +78,10 @@ COLUMNS = (
     "token_events",
     "tokens_from",
     "error",
+    "segment",
 )
-"""Of the CSV, in this order; new ones come at the end. Times are seconds since the planned start of the run; empty for
-what did not happen or is not known."""
+"""Of the CSV, in this order; new ones come at the end. Times are seconds since the planned start of the run, without
+those between its segments where it was interrupted; empty for what did not happen or is not known."""
 
 
 def write_csv(path: Path, records: Records) -> None:
@@ -94,6 +95,7 @@ def write_csv(path: Path, records: Records) -> None:
 
 def _columns(records: Records, rows: slice) -> tuple[Sequence[object], ...]:
     part = replace(records, requests=records.requests[rows])
+    starts = [segment.start_s for segment in records.segments] or [-np.inf]
     requests = part.requests
 
     def known(name: str) -> list[int | str]:
@@ -122,6 +124,7 @@ def _columns(records: Records, rows: slice) -> tuple[Sequence[object], ...]:
         requests["events"].tolist(),
         [TokensFrom(value).name.lower() for value in requests["tokens_from"].tolist()],
         ["" if kind < 0 else records.errors[kind] for kind in requests["error"].tolist()],
+        np.searchsorted(starts, requests["scheduled_s"], side="right").tolist(),
     )
 
 
