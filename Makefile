@@ -14,6 +14,7 @@ HOT    := src/headrace/policy src/headrace/wire src/headrace/gateway src/headrac
 .DEFAULT_GOAL := serve
 
 serve: $(VENV)/.headrace-serve fresh
+	@$(BIN)/headrace serve --check $(ARGS) >/dev/null
 	@$(BIN)/headrace models pull $(MODEL)
 	@exec $(BIN)/headrace serve --first-endpoint smollm2=$(MODEL) $(ARGS)
 

@@ -17,7 +17,7 @@ from headrace.cli.options import JsonOption
 from headrace.cli.serve_view import Announcer
 from headrace.config import ServerConfig, load
 from headrace.controller.config import ControllerConfig
-from headrace.fleet.listener import StartError
+from headrace.fleet.listener import StartError, listen, lock
 from headrace.fleet.supervisor import Service, Supervisor, SupervisorConfig
 from headrace.gateway.config import GatewayConfig
 from headrace.paths import DataDir
@@ -86,6 +86,10 @@ def serve(
         ),
     ] = None,
     log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR. Default INFO.")] = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Start nothing: only say whether it could, with these settings on this port."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run a server on this machine until Ctrl-C or SIGTERM."""
@@ -103,7 +107,11 @@ def serve(
         "record_decisions": None if record_decisions is None else str(record_decisions),
         "log_level": log_level,
     }
-    _run(load(flags, file=config), as_json)
+    settings = load(flags, file=config)
+    if check:
+        _check(settings, as_json)
+    else:
+        _run(settings, as_json)
 
 
 def _first(text: str) -> dict[str, str]:
@@ -111,6 +119,26 @@ def _first(text: str) -> dict[str, str]:
     if not (name and separator and model):
         raise UsageError(f"--first-endpoint is {text!r}; expected NAME=MODEL, such as smollm2=smollm2-135m-instruct")
     return {"name": name, "model": model}
+
+
+def _check(settings: ServerConfig, as_json: bool) -> None:
+    """Raises CommandError where a server could not start."""
+    data = DataDir(Path(settings.data_dir).absolute())
+    _certificate(settings)
+    _create(data)
+    _decision_log(settings)
+    try:
+        held = lock(data.lock)
+        try:
+            listen(settings.host, settings.port).close()
+        finally:
+            os.close(held)
+    except StartError as error:
+        raise CommandError(str(error)) from None
+    if as_json:
+        print(msgspec.json.encode({"can_start": True, "host": settings.host, "port": settings.port}).decode())
+    else:
+        print(f"A server can start on {settings.host} port {settings.port}")
 
 
 def _run(settings: ServerConfig, as_json: bool) -> None:
@@ -146,10 +174,7 @@ def _run(settings: ServerConfig, as_json: bool) -> None:
             grace_s=CONTROLLER_GRACE_S,
         ),
     )
-    try:
-        data.create()
-    except OSError as error:
-        raise CommandError(f"cannot use the data directory {data.root}: {error.strerror}") from None
+    _create(data)
     decisions = _decision_log(settings)
     logs.setup("supervisor", settings.log_level, data.logs / "supervisor.log")
     try:
@@ -166,6 +191,14 @@ def _run(settings: ServerConfig, as_json: bool) -> None:
     except StartError as error:
         raise CommandError(str(error)) from None
     say("Stopped; nothing is left running")
+
+
+def _create(data: DataDir) -> None:
+    """Raises CommandError."""
+    try:
+        data.create()
+    except OSError as error:
+        raise CommandError(f"cannot use the data directory {data.root}: {error.strerror}") from None
 
 
 def _certificate(settings: ServerConfig) -> Path | None:
