@@ -62,6 +62,7 @@ def endpoint(**more: Any) -> dict[str, Any]:
         "measuring": False,
         "options": {"overload": "queue", "fallback": False},
         "chunks_loading": 0,
+        "start_s": None,
         "entities": [entity()],
         "replicas": [
             {

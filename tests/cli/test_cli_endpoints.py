@@ -11,7 +11,7 @@ from cli_told import DATABRICKS_PATH, NOTED, PATH, endpoint, entity
 
 from headrace.cli.connection import Connection
 from headrace.cli.endpoint_view import print_endpoint, print_endpoints
-from headrace.cli.endpoint_wait import wait_until_ready
+from headrace.cli.endpoint_wait import patience_of, wait_until_ready
 from headrace.cli.errors import CommandError
 from headrace.cli.main import main
 
@@ -138,7 +138,21 @@ def test_waiting_ends_while_the_server_goes_on_trying() -> None:
     stuck = endpoint(config_update="IN_PROGRESS", problems=["no core is free"])
     with (
         ToyApi({PATH: [stuck]}) as api,
-        pytest.raises(CommandError, match=r"not ready after 0 s: no core is free\. The server goes on trying") as ended,
+        pytest.raises(CommandError, match=r"not ready after 0 s: no core is free\. The server goes on st") as ended,
     ):
         wait_until_ready(Connection(api.url, None), "chat", patience_s=0)
     assert ended.value.status == 1
+    assert "`headrace endpoints get chat` shows how far it is" in str(ended.value)
+
+
+@pytest.mark.parametrize(("start_s", "waits_s"), [(None, 120), (0.5, 121.5), (90.0, 390)])
+def test_waiting_is_as_patient_as_a_start_is_long(start_s: float | None, waits_s: float) -> None:
+    assert patience_of(endpoint(start_s=start_s)) == waits_s
+
+
+def test_who_says_how_long_to_wait_waits_so_long(capsys: pytest.CaptureFixture[str]) -> None:
+    stuck = endpoint(config_update="IN_PROGRESS", start_s=1000.0)
+    with ToyApi({PATH: [stuck], DATABRICKS_PATH: [NOTED]}) as api:
+        words = ("endpoints", "update", "chat", "--overload", "reject", "--wait-timeout", "1ms")
+        assert run(api, *words) == 1
+    assert "'chat' was not ready after 0 s: 0 of its chunks are loading" in capsys.readouterr().err

@@ -149,6 +149,8 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, Any]
     """As the create body has them in ``headrace``."""
     created_ms: int
+    start_s: float | None
+    """What a start of what it is to serve takes, of several models the slowest; None where nothing is known of it."""
     entities: tuple[EntityInfo, ...]
     chunks_wanted: int
     chunks_pending: int
@@ -187,6 +189,7 @@ def endpoint_info(controller: Controller, endpoint: Endpoint) -> EndpointInfo:
         max_chunks=entities[0].max_chunks,
         options=told(endpoint.options),
         created_ms=endpoint.created_ms,
+        start_s=max(filter(None, (start_s(controller, one.model) for one in endpoint.target.entities)), default=None),
         entities=entities,
         chunks_wanted=sum(entity.chunks_wanted for entity in entities),
         chunks_pending=sum(entity.chunks_pending for entity in entities),
