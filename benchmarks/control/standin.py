@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from fractions import Fraction
 
 import msgspec
 
@@ -31,6 +32,9 @@ class StandInFleet:
 
     def room(self, model: ModelSettings) -> int:
         return PLACES - len(self._replicas)
+
+    def shares(self, model: ModelSettings) -> Mapping[str, Fraction]:
+        return {"places": Fraction(1, PLACES)}
 
     def replicas(self) -> tuple[FleetReplica, ...]:
         return tuple(self._replicas.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from fractions import Fraction
 from pathlib import Path
 
 import msgspec
@@ -47,6 +48,8 @@ async def test_no_two_replicas_share_a_gpu(server: Server, fleet: LocalFleet) ->
     await asyncio.gather(fleet.start("r1", ON_ONE), fleet.start("r2", ON_ONE))
     assert {(await given(server, name)).gpus for name in ("r1", "r2")} == {(4,), (7,)}
     assert (fleet.capacity(ON_ONE), fleet.room(ON_ONE)) == (2, 0)
+    assert fleet.shares(ON_ONE) == {"cores": Fraction(ON_ONE.threads, len(fleet.cores)), "gpus": Fraction(1, 2)}
+    assert fleet.shares(MODEL).keys() == {"cores"}
 
 
 async def test_a_replica_on_two_gpus_takes_both_and_another_waits(server: Server, fleet: LocalFleet) -> None:

@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -163,6 +164,7 @@ async def test_each_of_several_servers_is_a_replica_of_its_own(
     with serving() as second:
         model = _model(upstream, _url(second))
         assert (fleet.capacity(model), fleet.room(model)) == (2, 2)
+        assert fleet.shares(model) == {_url(upstream): Fraction(1, 2)}
         for name in ("r1", "r2"):
             await fleet.start(name, model)
         ready = [await asyncio.wait_for(told.get(), 5) for _ in range(2)]

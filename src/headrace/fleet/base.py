@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Literal, Protocol
 
 from headrace.engines.base import ModelSettings
@@ -60,6 +61,10 @@ class Fleet(Protocol):
 
     def room(self, model: ModelSettings) -> int:
         """Replicas of the model that could be started now."""
+
+    def shares(self, model: ModelSettings) -> Mapping[str, Fraction]:
+        """Part that one replica of the model takes of each thing that replicas share here, by its name: cores, GPUs, a
+        server. More than 1 where not even one replica fits."""
 
     def replicas(self) -> tuple[FleetReplica, ...]:
         """All that run, and those that exited not long ago."""

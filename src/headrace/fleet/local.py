@@ -12,6 +12,7 @@ import os
 import secrets
 import signal
 from collections.abc import Iterable, Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,8 @@ KIND = "replica"
 KEY_BYTES = 32
 MOST_WITHOUT_CORES = 64
 """Replicas that need no core of their own; each is still a process."""
-GPUS = "gpus"
-"""Label of a replica that has GPUs: their numbers."""
+CORES, PLACES, GPUS = "cores", "places without cores", "gpus"
+"""What replicas share; the last is a label too, of a replica that has GPUs: their numbers."""
 
 
 def cores_needed(model: ModelSettings) -> int:
@@ -83,6 +84,15 @@ class LocalFleet:
         return MOST_WITHOUT_CORES - sum(
             child.kind == KIND and not child.cpus and child.exited_ms is None for child in self._children.values()
         )
+
+    def shares(self, model: ModelSettings) -> Mapping[str, Fraction]:
+        """Of the cores and the GPUs; of replicas that need none only the number is limited."""
+        needed = cores_needed(model)
+        shares = {CORES: Fraction(needed, len(self.cores))} if needed else {PLACES: Fraction(1, MOST_WITHOUT_CORES)}
+        if model.gpus:
+            # Where there are none, one replica takes more than all.
+            shares[GPUS] = Fraction(model.gpus, len(self.gpus)) if self.gpus else Fraction(2)
+        return shares
 
     def replicas(self) -> tuple[FleetReplica, ...]:
         """All that run, and those that exited not long ago."""

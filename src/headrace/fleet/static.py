@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from fractions import Fraction
 
 from headrace.engines.base import ModelSettings
 from headrace.engines.openai import OpenAIEngine, problem_of
@@ -39,6 +40,10 @@ class StaticFleet:
     def room(self, model: ModelSettings) -> int:
         """Those of them that no replica stands for, of this model or of another one."""
         return len(self._free(model))
+
+    def shares(self, model: ModelSettings) -> Mapping[str, Fraction]:
+        """Of the servers of the model, which go by the URL of the first."""
+        return {url: Fraction(1, len(model.urls)) for url in model.urls[:1]}
 
     def replicas(self) -> tuple[FleetReplica, ...]:
         return tuple(self._replicas.values())
