@@ -1,15 +1,14 @@
-"""A controller without processes: a toy fleet, toy gateways, and a clock that the test turns."""
+"""A controller without processes: on a toy fleet, with toy gateways, and a clock that the test turns."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import replace
 from math import ceil
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from controller_fleet import T0_MS, ToyFleet, TurnedClock
 
 from database_url import database_url
 from headrace.controller.asked import AskedConfig, AskedEntity, AskedRoute
@@ -19,7 +18,6 @@ from headrace.controller.controller import Controller
 from headrace.controller.endpoint import Endpoint, Entity, Options
 from headrace.controller.gateways import RECONNECT_GRACE_S
 from headrace.engines.base import ModelSettings
-from headrace.fleet.base import FleetError, FleetReplica
 from headrace.gateway.snapshot import Ack, EntityTick, Hello, ReplicaTick, Snapshot, Tick
 from headrace.models.registry import Registry
 from headrace.paths import DataDir
@@ -27,104 +25,12 @@ from headrace.policy.work import RAW_TOKENS
 from headrace.profiles.files import path_of, save
 from headrace.profiles.profile import Profile
 
-T0_MS = 1_700_000_000_000
 CHUNK = 1000
 """A reference request takes 2.3 s, so demand is seen within the shortest window, 10 s."""
 REQUEST_WORK = 50
 """Reference tokens of one request that is offered: little beside a chunk, so that chance brings little."""
 NULL = {"null": True}
 """The simulated engine's mode without timing."""
-
-
-class TurnedClock:
-    """Both clocks, turned by hand."""
-
-    def __init__(self, ms: int = T0_MS) -> None:
-        self.ms = ms
-
-    def now(self) -> float:
-        return self.ms / 1000
-
-    def now_ms(self) -> int:
-        return self.ms
-
-
-class ToyFleet:
-    """Replicas that load, serve and crash when they are told to."""
-
-    def __init__(self, clock: TurnedClock, places: int) -> None:
-        self.clock = clock
-        self.places = places
-        self.seen: dict[str, FleetReplica] = {}
-        self.ready_at_once = False
-        self.refuses: str | None = None
-        """Why no replica can be started, where that is so."""
-        self.while_starting: Callable[[], object] = lambda: None
-        """What happens beside the next start, once."""
-        self.started = 0
-
-    def living(self) -> list[str]:
-        return [replica.id for replica in self.seen.values() if replica.state != "exited"]
-
-    def capacity(self, model: ModelSettings) -> int:
-        return self.places // model.threads
-
-    def room(self, model: ModelSettings) -> int:
-        return (self.places - len(self.living())) // model.threads
-
-    def replicas(self) -> tuple[FleetReplica, ...]:
-        return tuple(self.seen.values())
-
-    async def start(
-        self, replica: str, model: ModelSettings, *, labels: Mapping[str, str] | None = None
-    ) -> FleetReplica:
-        if self.refuses is not None:
-            raise FleetError(self.refuses)
-        assert self.room(model) > 0
-        meanwhile, self.while_starting = self.while_starting, lambda: None
-        meanwhile()
-        self.started += 1
-        self.seen[replica] = FleetReplica(
-            id=replica, state="loading", url=None, secret="s", started_ms=self.clock.ms, labels=dict(labels or {})
-        )
-        if self.ready_at_once:
-            self.load(replica)
-        return self.seen[replica]
-
-    async def stop(self, replica: str) -> None:
-        self._end(replica, 0, "")
-
-    async def log_tail(self, replica: str) -> str:
-        if replica not in self.seen:
-            raise FleetError(f"no replica {replica!r}")
-        return f"{replica} says so"
-
-    def load(self, *replicas: str) -> None:
-        """Those that load have loaded: the named, or all."""
-        for name in replicas or [r.id for r in self.seen.values() if r.state == "loading"]:
-            self.seen[name] = replace(
-                self.seen[name], state="ready", url=f"http://127.0.0.1/{name}", ready_ms=self.clock.ms, load_s=1.0
-            )
-
-    def crash(self, *replicas: str) -> None:
-        """The named, or all that live."""
-        for name in replicas or self.living():
-            self._end(name, -9, "ended by SIGKILL")
-
-    def forget(self) -> None:
-        """As after a start of the machine."""
-        self.seen.clear()
-
-    def _end(self, name: str, code: int, error: str) -> None:
-        self.seen[name] = replace(
-            self.seen[name],
-            state="exited",
-            url=None,
-            exited_ms=self.clock.ms,
-            exit_code=code,
-            error=error or None,
-            tail="the last words",
-        )
 
 
 class ToyGateway:
@@ -238,6 +144,23 @@ class World:
 
     def get(self, name: str) -> Endpoint:
         return self.controller.endpoints.get(name)
+
+    async def served(self, name: str, low: int, high: int) -> ToyGateway:
+        """An endpoint of ``low`` to ``high`` chunks whose minimum is ready, and a gateway that reports."""
+        self.create(name, low, high)
+        return await self.brought_up(name)
+
+    async def brought_up(self, name: str) -> ToyGateway:
+        """What an endpoint waited for is ready; a gateway that reports on it."""
+        await self.step()
+        self.fleet.load()
+        await self.step(1)
+        gateway = ToyGateway(self)
+        gateway.ack()
+        for one in self.get(name).current.entities:
+            gateway.offer(self.get(name), one)
+        gateway.report()
+        return gateway
 
     async def step(self, seconds: float = 0.0) -> None:
         """Let time pass, then one look; what it started beside itself has ended when this returns."""

@@ -12,7 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 from unittest import mock
 
-from controller_world import ToyFleet, TurnedClock, World
+from controller_fleet import ToyFleet, TurnedClock
+from controller_world import World
 from hypothesis import HealthCheck, settings
 from hypothesis import Phase as Stage
 from hypothesis import strategies as st

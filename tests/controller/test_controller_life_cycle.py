@@ -27,18 +27,6 @@ async def world(tmp_path: Path) -> World:
     return world
 
 
-async def served(world: World, name: str, low: int, high: int) -> ToyGateway:
-    world.create(name, low, high)
-    await world.step()
-    world.fleet.load()
-    await world.step(1)
-    gateway = ToyGateway(world)
-    gateway.ack()
-    gateway.offer(world.get(name))
-    gateway.report()
-    return gateway
-
-
 def events(world: World, kind: str) -> list[Event]:
     return [event for event in world.controller.events.list(limit=1000) if event.kind == kind]
 
@@ -59,8 +47,8 @@ async def test_minimums_that_do_not_fit_are_refused_with_what_is_free(world: Wor
 
 
 async def test_chunks_above_the_minimums_stay_pending_and_an_event_says_what_is_missing(world: World) -> None:
-    await served(world, "a", 2, 2)
-    gateway = await served(world, "b", 1, 3)
+    await world.served("a", 2, 2)
+    gateway = await world.served("b", 1, 3)
     for _ in range(60):
         gateway.offer(world.get("b"), work=4.5 * CHUNK)
         gateway.report()
@@ -183,7 +171,7 @@ async def test_a_folder_that_takes_no_starts_keeps_nothing_from_being_served(wor
 
 
 async def test_a_request_that_came_and_went_between_two_reports_wakes_an_endpoint_at_zero(world: World) -> None:
-    gateway = await served(world, "a", 0, 2)
+    gateway = await world.served("a", 0, 2)
     for _ in range(40):
         gateway.ack()
         gateway.report()
@@ -199,7 +187,7 @@ async def test_a_request_that_came_and_went_between_two_reports_wakes_an_endpoin
 
 
 async def test_a_look_that_breaks_off_is_made_up_for_by_the_next(world: World) -> None:
-    await served(world, "a", 2, 2)
+    await world.served("a", 2, 2)
     start = world.clock.ms
     world.fleet.crash(world.fleet.living()[0])
     with world.controller.database.write() as session:
@@ -251,7 +239,7 @@ async def test_what_sleeps_sleeps_on_when_the_controller_starts_anew(world: Worl
 
 
 async def test_what_sleeps_and_finds_no_room_asks_for_none_when_the_controller_starts_anew(world: World) -> None:
-    await served(world, "a", 4, 4)
+    await world.served("a", 4, 4)
     world.create("b", 0, 2)
 
     async def pass_by(seconds: int) -> None:
@@ -286,7 +274,7 @@ def problems(world: World) -> list[str]:
 
 
 async def test_a_problem_that_is_over_says_since_when(world: World) -> None:
-    await served(world, "a", 1, 1)
+    await world.served("a", 1, 1)
     await failed_thrice(world)
     (problem,) = problems(world)
     assert problem.startswith("3 replicas in a row failed, the last: ")

@@ -27,7 +27,7 @@ def world(tmp_path: Path) -> World:
 def previewed(world: World, before: Endpoint | None, after: Endpoint) -> Preview:
     fleet = world.controller.fleet
     replicas = world.controller.roster.of(after.id)
-    return preview(before, after, replicas, room=fleet.room, capacity=fleet.capacity)
+    return preview(before, after, replicas, room=fleet.room, shares=fleet.shares)
 
 
 def create(world: World, low: int, high: int) -> Preview:

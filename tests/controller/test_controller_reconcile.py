@@ -31,19 +31,6 @@ def watch(world: World, name: str) -> Watch:
     return world.controller.reconciler.watches.of(entity.id)
 
 
-async def served(world: World, name: str, low: int, high: int) -> ToyGateway:
-    """An endpoint whose minimum is ready, and a gateway that reports."""
-    world.create(name, low, high)
-    await world.step()
-    world.fleet.load()
-    await world.step(1)
-    gateway = ToyGateway(world)
-    gateway.ack()
-    gateway.offer(world.get(name))
-    gateway.report()
-    return gateway
-
-
 async def test_the_update_is_in_progress_until_the_minimum_is_ready(world: World) -> None:
     world.create("a", 2, 3)
     await world.step()
@@ -67,7 +54,7 @@ async def test_a_minimum_of_zero_is_accepted_at_once_and_starts_nothing(world: W
 
 
 async def test_a_new_endpoint_at_zero_is_not_said_to_have_a_request(world: World) -> None:
-    gateway = await served(world, "first", 1, 1)
+    gateway = await world.served("first", 1, 1)
     world.create("a", 0, 2)
     gateway.offer(world.get("a"))
     gateway.report()
@@ -79,7 +66,7 @@ async def test_a_new_endpoint_at_zero_is_not_said_to_have_a_request(world: World
 
 
 async def test_a_request_at_an_endpoint_at_zero_starts_a_replica_at_once(world: World) -> None:
-    gateway = await served(world, "a", 0, 2)
+    gateway = await world.served("a", 0, 2)
     gateway.offer(world.get("a"), work=50.0, queued=1, queued_work=50.0)
     assert gateway.report() is True, "a step must follow at once"
     await world.step()
@@ -90,7 +77,7 @@ async def test_a_request_at_an_endpoint_at_zero_starts_a_replica_at_once(world: 
 
 
 async def test_an_idle_endpoint_goes_back_to_zero(world: World) -> None:
-    gateway = await served(world, "a", 0, 2)
+    gateway = await world.served("a", 0, 2)
     gateway.offer(world.get("a"), work=50.0, queued=1, queued_work=50.0)
     gateway.report()
     await world.step()
@@ -105,7 +92,7 @@ async def test_an_idle_endpoint_goes_back_to_zero(world: World) -> None:
 
 
 async def test_demand_scales_up_and_its_end_scales_down_by_a_drain(world: World) -> None:
-    gateway = await served(world, "a", 1, 3)
+    gateway = await world.served("a", 1, 3)
     for _ in range(30):
         gateway.offer(world.get("a"), work=1.8 * CHUNK)
         gateway.report()
@@ -139,7 +126,7 @@ async def test_demand_scales_up_and_its_end_scales_down_by_a_drain(world: World)
 
 
 async def test_every_scaling_event_recomputes_from_its_own_inputs(world: World) -> None:
-    gateway = await served(world, "a", 1, 3)
+    gateway = await world.served("a", 1, 3)
     for number in range(200):
         gateway.offer(world.get("a"), work=2.6 * CHUNK if number < 60 else 0.0)
         gateway.ack()
@@ -154,7 +141,7 @@ async def test_every_scaling_event_recomputes_from_its_own_inputs(world: World) 
 
 
 async def test_a_drain_ends_at_its_deadline_whatever_the_gateway_says(world: World) -> None:
-    gateway = await served(world, "a", 2, 2)
+    gateway = await world.served("a", 2, 2)
     gateway.on_replica = dict.fromkeys(world.fleet.living(), 1)
     world.update("a", 1, 1)
     await world.step(1)
@@ -170,7 +157,7 @@ async def test_a_drain_ends_at_its_deadline_whatever_the_gateway_says(world: Wor
 
 
 async def test_a_draining_replica_that_is_needed_again_serves_again(world: World) -> None:
-    gateway = await served(world, "a", 2, 2)
+    gateway = await world.served("a", 2, 2)
     gateway.on_replica = dict.fromkeys(world.fleet.living(), 1)
     world.update("a", 1, 2)
     for _ in range(80):
@@ -185,7 +172,7 @@ async def test_a_draining_replica_that_is_needed_again_serves_again(world: World
 
 
 async def test_a_crashed_replica_is_replaced_and_the_gap_is_not_billed(world: World) -> None:
-    await served(world, "a", 1, 1)
+    await world.served("a", 1, 1)
     start = world.clock.ms
     world.clock.ms += 10_000
     world.fleet.crash()
@@ -250,7 +237,7 @@ async def test_a_first_config_that_cannot_start_fails_with_the_reason_and_is_tri
 
 
 async def test_a_controller_that_restarts_adopts_what_runs(world: World) -> None:
-    await served(world, "a", 2, 3)
+    await world.served("a", 2, 3)
     before = world.snapshot
     events = len(world.kinds())
     world.restart()
@@ -264,7 +251,7 @@ async def test_a_controller_that_restarts_adopts_what_runs(world: World) -> None
 
 
 async def test_a_drain_goes_on_after_a_restart_when_its_gateway_is_back(world: World) -> None:
-    gateway = await served(world, "a", 2, 2)
+    gateway = await world.served("a", 2, 2)
     gateway.on_replica = dict.fromkeys(world.fleet.living(), 1)
     world.update("a", 1, 1)
     gateway.report()
@@ -287,7 +274,7 @@ async def test_a_drain_goes_on_after_a_restart_when_its_gateway_is_back(world: W
 
 
 async def test_what_ended_while_no_controller_ran_is_billed_until_its_end(world: World) -> None:
-    await served(world, "a", 1, 1)
+    await world.served("a", 1, 1)
     start = world.clock.ms
     world.clock.ms += 5_000
     world.fleet.crash()
@@ -298,7 +285,7 @@ async def test_what_ended_while_no_controller_ran_is_billed_until_its_end(world:
 
 
 async def test_the_time_in_which_the_whole_machine_was_down_is_not_billed(world: World) -> None:
-    await served(world, "a", 1, 1)
+    await world.served("a", 1, 1)
     start = world.clock.ms
     await world.step(7)
     world.fleet.forget()
@@ -322,7 +309,7 @@ async def test_a_replica_that_nobody_knows_of_is_ended(world: World) -> None:
 
 
 async def test_a_range_only_change_restarts_nothing(world: World) -> None:
-    await served(world, "a", 1, 2)
+    await world.served("a", 1, 2)
     before = {replica.id for replica in world.snapshot.replicas}
     world.update("a", 2, 3)
     await world.step(1)
@@ -335,7 +322,7 @@ async def test_a_range_only_change_restarts_nothing(world: World) -> None:
 
 
 async def test_another_model_takes_over_when_it_can_serve(world: World) -> None:
-    gateway = await served(world, "a", 1, 1)
+    gateway = await world.served("a", 1, 1)
     world.model("other")
     old = world.snapshot.replicas[0].id
     world.update("a", 1, 1, model="other")
@@ -353,7 +340,7 @@ async def test_another_model_takes_over_when_it_can_serve(world: World) -> None:
 
 
 async def test_a_config_that_is_proposed_during_a_start_is_not_taken_for_the_one_before(world: World) -> None:
-    await served(world, "a", 2, 2)
+    await world.served("a", 2, 2)
     world.fleet.crash(world.fleet.living()[0])
     await world.step(0.5)
     world.update("a", 1, 2)
@@ -381,7 +368,7 @@ async def test_an_endpoint_that_is_deleted_during_a_start_leaves_nothing_behind(
 
 
 async def test_an_update_that_fails_leaves_what_serves(world: World) -> None:
-    await served(world, "a", 1, 1)
+    await world.served("a", 1, 1)
     world.model("other")
     old = world.fleet.living()
     world.update("a", 1, 1, model="other")
@@ -395,7 +382,7 @@ async def test_an_update_that_fails_leaves_what_serves(world: World) -> None:
 
 
 async def test_an_update_fails_beside_what_has_served_for_long_and_the_next_one_has_its_own_tries(world: World) -> None:
-    await served(world, "a", 1, 1)
+    await world.served("a", 1, 1)
     world.model("other")
     old = world.fleet.living()
     await world.step(600)
@@ -414,7 +401,7 @@ async def test_an_update_fails_beside_what_has_served_for_long_and_the_next_one_
 async def test_a_minimum_takes_the_place_of_what_another_endpoint_has_beyond_its_own(tmp_path: Path) -> None:
     world = World(tmp_path / "data", places=2)
     world.model()
-    gateway = await served(world, "a", 1, 2)
+    gateway = await world.served("a", 1, 2)
     for _ in range(60):
         gateway.offer(world.get("a"), work=1.8 * CHUNK)
         gateway.report()
@@ -442,7 +429,7 @@ async def test_a_minimum_takes_the_place_of_what_another_endpoint_has_beyond_its
 
 
 async def test_a_deleted_endpoint_drains_its_replicas_and_is_billed_no_more(world: World) -> None:
-    gateway = await served(world, "a", 1, 1)
+    gateway = await world.served("a", 1, 1)
     endpoint = world.get("a")
     replica = world.snapshot.replicas[0].id
     gateway.on_replica = {replica: 1}
@@ -472,7 +459,7 @@ def unanswered(world: World, name: str) -> None:
 
 
 async def test_a_server_that_stops_answering_is_not_ready_and_not_billed_until_it_does(world: World) -> None:
-    await served(world, "a", 1, 1)
+    await world.served("a", 1, 1)
     name = world.fleet.living()[0]
     start = world.clock.ms
     world.clock.ms += 5_000
@@ -485,7 +472,7 @@ async def test_a_server_that_stops_answering_is_not_ready_and_not_billed_until_i
 
 
 async def test_each_loss_of_a_server_is_told_once_and_shortens_the_wait_for_it(world: World) -> None:
-    await served(world, "a", 1, 1)
+    await world.served("a", 1, 1)
     name = world.fleet.living()[0]
     for _ in range(2):
         unanswered(world, name)

@@ -27,15 +27,7 @@ async def served(world: World, *, options: Options | None = None) -> ToyGateway:
     """Endpoint ``a`` with big (1 to 3 chunks, 70%) and small (1 to 2, 30%), ready, and a gateway that reports."""
     both = (entity("big", 1, 3), 70), (entity("small", 1, 2, model="other"), 30)
     world.create_several("a", *both, options=options)
-    await world.step()
-    world.fleet.load()
-    await world.step(1)
-    gateway = ToyGateway(world)
-    gateway.ack()
-    for one in world.get("a").current.entities:
-        gateway.offer(world.get("a"), one)
-    gateway.report()
-    return gateway
+    return await world.brought_up("a")
 
 
 async def under_load(world: World, gateway: ToyGateway, seconds: int, **chunks: float) -> None:

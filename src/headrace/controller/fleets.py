@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fractions import Fraction
 
 from headrace.engines.base import ModelSettings
 from headrace.fleet.base import Fleet, FleetError, FleetReplica
-from headrace.fleet.local import cores_needed
 
 
 class Fleets:
@@ -30,6 +30,9 @@ class Fleets:
 
     def room(self, model: ModelSettings) -> int:
         return self._of(model).room(model)
+
+    def shares(self, model: ModelSettings) -> Mapping[str, Fraction]:
+        return self._of(model).shares(model)
 
     def replicas(self) -> tuple[FleetReplica, ...]:
         return self._local.replicas() + self._static.replicas()
@@ -56,15 +59,3 @@ class Fleets:
 
     def _of(self, model: ModelSettings) -> Fleet:
         return self._static if model.engine == "openai" else self._local
-
-
-THIS_MACHINE = "this machine"
-NO_CORES = "no cores"
-"""Of replicas that compute nothing: only their number is limited (``MOST_WITHOUT_CORES``)."""
-
-
-def pool_of(model: ModelSettings) -> str:
-    """What the replicas of a model share with those of others: this machine's cores, a server, or only a number."""
-    if model.engine == "openai":
-        return model.url or THIS_MACHINE
-    return THIS_MACHINE if cores_needed(model) else NO_CORES

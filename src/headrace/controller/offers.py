@@ -11,9 +11,9 @@ from typing import Protocol
 import msgspec
 
 from headrace.controller import ranges
+from headrace.controller.allotment import Shares, fitting
 from headrace.controller.asked import MOST_ENTITIES, AskedConfig, AskedEntity, entity_names, traffic, version_served
 from headrace.controller.endpoint import Config, Endpoint, Entity
-from headrace.controller.fleets import pool_of
 from headrace.controller.refusal import Refusal
 from headrace.controller.words import counted
 from headrace.engines.base import EngineError, ModelSettings
@@ -30,6 +30,7 @@ class Capacity(Protocol):
     """What an offer needs of a fleet."""
 
     def capacity(self, model: ModelSettings) -> int: ...
+    def shares(self, model: ModelSettings) -> Shares: ...
 
 
 class Offers:
@@ -182,13 +183,9 @@ class Offers:
             created_ms=now_ms,
         )
 
-    def _minimum(self, entities: Sequence[Entity], pool: str) -> Fraction:
-        """Part of a pool that the minimums of served entities take together."""
-        parts = (
-            Fraction(entity.min_chunks, max(1, self._fleet.capacity(entity.model)))
-            for entity in entities
-            if pool_of(entity.model) == pool
-        )
+    def _minimum(self, entities: Sequence[Entity], thing: str) -> Fraction:
+        """Part of what replicas share that the minimums of served entities take together."""
+        parts = (self._fleet.shares(one.model).get(thing, Fraction(0)) * one.min_chunks for one in entities)
         return sum(parts, Fraction(0))
 
     def _free(self, model: ModelSettings, beside: Sequence[Entity], others: Sequence[Endpoint]) -> int:
@@ -196,14 +193,16 @@ class Offers:
 
         An endpoint that is being updated takes what the larger of its two configs needs.
         """
-        capacity, pool = self._fleet.capacity(model), pool_of(model)
-        if capacity == 0:
+        if self._fleet.capacity(model) == 0:
             return 0
-        taken = self._minimum(beside, pool)
-        for endpoint in others:
-            configs = [config for config in (endpoint.active, endpoint.pending) if config is not None]
-            taken += max((self._minimum(config.entities, pool) for config in configs), default=Fraction(0))
-        return max(0, int((1 - taken) * capacity))
+        shares, occupied = self._fleet.shares(model), dict[str, Fraction]()
+        for thing in shares:
+            occupied[thing] = self._minimum(beside, thing)
+            for endpoint in others:
+                configs = [config for config in (endpoint.active, endpoint.pending) if config is not None]
+                needs = (self._minimum(config.entities, thing) for config in configs)
+                occupied[thing] += max(needs, default=Fraction(0))
+        return fitting(shares, occupied)
 
     def _check_room(self, asked: AskedEntity, entities: Sequence[Entity], others: Sequence[Endpoint]) -> None:
         """Whether the last of an endpoint's entities fits the machine, beside those before it and ``others``."""

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from math import ceil
 from typing import Literal
 
+from headrace.controller.allotment import Shares, taken
 from headrace.controller.endpoint import Config, Endpoint, Entity
-from headrace.controller.fleets import pool_of
 from headrace.controller.lifecycle import COMING, Phase, Replica
-from headrace.controller.rollout import Room, of
+from headrace.controller.rollout import of
 from headrace.controller.words import counted
 from headrace.engines.base import ModelSettings
 
+Room = Callable[[ModelSettings], int]
+"""Replicas of a model that fit beside all that is to stay."""
 RollOut = Literal["restarts_nothing", "brings_up", "beside", "replaces"]
 """``restarts_nothing``: what runs goes on. ``brings_up``: there is nothing to take over from. ``beside``: new replicas
 come up while the old ones serve. ``replaces``: there is no room for both, so the old ones make room one at a time."""
@@ -62,21 +62,19 @@ def preview(
     replicas: Sequence[Replica],
     *,
     room: Room,
-    capacity: Callable[[ModelSettings], int],
+    shares: Callable[[ModelSettings], Shares],
 ) -> Preview:
-    """``replicas``: of the endpoint. ``room``: replicas of a model that fit beside all that lives; ``capacity``: on an
-    empty fleet."""
+    """``replicas``: of the endpoint. ``shares``: of what one replica of a model takes."""
     old = before.current.entities if before is not None else ()
-    taken: dict[str, Fraction] = defaultdict(Fraction)
-    seen = []
+    seen: list[EntityPreview] = []
     wanted = {entity.runs_as for entity in after.target.entities}
     others = sum(r.phase in COMING | {Phase.READY} and r.runs_as not in wanted for r in replicas)
     freed = others
     for entity in after.target.entities:
-        pool, whole = pool_of(entity.model), max(1, capacity(entity.model))
-        left = max(0, room(entity.model) - ceil(taken[pool] * whole))
+        before_it = taken((shares(one.entity.model), one.starts) for one in seen)
+        places = (before_it[thing] / share for thing, share in shares(entity.model).items())
+        left = max(0, room(entity.model) - ceil(max(places)))
         one, used = _entity(entity, old, len(of(replicas, entity)), others, left, freed)
-        taken[pool] += Fraction(one.starts, whole)
         freed -= used
         seen.append(one)
     kept = {entity.id for entity in after.target.entities}

@@ -24,6 +24,7 @@ from headrace.controller.events import EventLog
 from headrace.controller.following import Following
 from headrace.controller.gateways import Gateways
 from headrace.controller.lifecycle import LIVING, DrainCause, Phase, Replica
+from headrace.controller.offers import Capacity
 from headrace.controller.rollout import Advance, advance, restarts, starts, step
 from headrace.controller.roster import Roster
 from headrace.controller.sizing import Sizing
@@ -48,10 +49,9 @@ LABEL = "endpoint"
 log = logging.getLogger(__name__)
 
 
-class Fleet(Protocol):
+class Fleet(Capacity, Protocol):
     """What the loop needs of ``fleet.base.Fleet``."""
 
-    def capacity(self, model: ModelSettings) -> int: ...
     def room(self, model: ModelSettings) -> int: ...
     def replicas(self) -> tuple[FleetReplica, ...]: ...
     async def start(self, replica: str, model: ModelSettings, *, labels: Mapping[str, str] | None) -> object: ...
@@ -200,7 +200,7 @@ class Reconciler:
         await self._start_all(endpoint, restarts(endpoint, self._roster.of(endpoint.id), steps))
         if self._store.get(endpoint.id) is not endpoint:
             return
-        on = advance(endpoint, self._roster.of(endpoint.id), steps, self._fleet.room, self._gateways.in_flight)
+        on = advance(endpoint, self._roster.of(endpoint.id), steps, self._fleet, self._gateways.in_flight)
         self._update(endpoint, on)
         self._drain(on.replaced, "replaced")
         self._tell.capacity(endpoint.id, self._clock.now_ms())

@@ -15,16 +15,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
+from headrace.controller.allotment import Shares
 from headrace.controller.endpoint import Endpoint, Entity
-from headrace.controller.fleets import pool_of
 from headrace.controller.lifecycle import COMING, Phase, Replica
 from headrace.engines.base import ModelSettings
 
-Room = Callable[[ModelSettings], int]
-"""Replicas of a model that fit beside all that lives."""
 InFlight = Callable[[str], int]
 """Requests on a replica."""
+
+
+class Places(Protocol):
+    """What a roll-out needs of a fleet."""
+
+    def room(self, model: ModelSettings) -> int:
+        """Replicas of a model that fit beside all that lives."""
+
+    def shares(self, model: ModelSettings) -> Shares: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +135,7 @@ def restarts(endpoint: Endpoint, replicas: Sequence[Replica], steps: Sequence[St
 
 
 def advance(
-    endpoint: Endpoint, replicas: Sequence[Replica], steps: Sequence[Step], room: Room, in_flight: InFlight
+    endpoint: Endpoint, replicas: Sequence[Replica], steps: Sequence[Step], places: Places, in_flight: InFlight
 ) -> Advance:
     """To be asked after the starts of ``steps``: what they did not get, they had no room for."""
     wanted = {one.entity.runs_as for one in steps}
@@ -138,12 +146,12 @@ def advance(
     if endpoint.active is None:
         # What never served is not sold, so nobody needs what an earlier first config has left.
         return Advance(activate=servable, conclude=servable, replaced=tuple(others))
-    short = [one for one in steps if len(of(replicas, one.entity)) < one.granted and not room(one.entity.model)]
+    short = [one for one in steps if len(of(replicas, one.entity)) < one.granted and not places.room(one.entity.model)]
     if _all_due_are_ready(endpoint, replicas, steps) or (
         short and _as_much_is_ready(endpoint, replicas, steps, others)
     ):
         return Advance(activate=True, conclude=servable, replaced=tuple(others))
-    return Advance(replaced=_makes_room(replicas, steps, short, others, in_flight))
+    return Advance(replaced=_makes_room(replicas, steps, short, others, places, in_flight))
 
 
 def _all_due_are_ready(endpoint: Endpoint, replicas: Sequence[Replica], steps: Sequence[Step]) -> bool:
@@ -172,6 +180,7 @@ def _makes_room(
     steps: Sequence[Step],
     short: Sequence[Step],
     others: Sequence[Replica],
+    places: Places,
     in_flight: InFlight,
 ) -> tuple[Replica, ...]:
     """One of the old, where a start needs its place and nothing that is on its way would bring another one.
@@ -180,10 +189,16 @@ def _makes_room(
     """
     coming = any(r.phase in COMING for one in steps for r in of(replicas, one.entity))
     leaving = any(r.phase is Phase.DRAINING for r in replicas)
-    pools = {pool_of(one.entity.model) for one in short if one.start}
     if coming or leaving:
         return ()
-    return tuple(_least_loss([r for r in others if pool_of(r.model) in pools], in_flight)[:1])
+    for one in short:
+        needs = places.shares(one.entity.model).keys()
+        # Sooner one that leaves all that the start needs, such as a GPU and cores, than one that leaves a part of it.
+        leave_all = [r for r in others if needs <= places.shares(r.model).keys()]
+        leave_some = [r for r in others if needs & places.shares(r.model).keys()]
+        if one.start and leave_some:
+            return (_least_loss(leave_all or leave_some, in_flight)[0],)
+    return ()
 
 
 def _least_loss(replicas: Sequence[Replica], in_flight: InFlight) -> list[Replica]:

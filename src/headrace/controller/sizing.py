@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 
 from headrace.config import ScalingConfig
 from headrace.controller.allotment import Want, allot, rivals, takers
 from headrace.controller.clock import Clock
 from headrace.controller.endpoint import Endpoint, Entity
-from headrace.controller.fleets import pool_of
 from headrace.controller.gateways import Gateways
 from headrace.controller.lifecycle import Replica
 from headrace.controller.offers import Capacity
@@ -101,12 +99,9 @@ class Sizing:
             self._tell.place_taken(endpoint, entity, self._watches.of(loser), needing, self._clock.now_ms())
 
     def _want(self, endpoint: Endpoint, entity: Entity) -> Want:
-        capacity = self._fleet.capacity(entity.model)
         return Want(
             entity=entity.id,
-            pool=pool_of(entity.model),
-            # Where not even one fits, two shares of a whole never do.
-            share=Fraction(1, capacity) if capacity else Fraction(2),
+            shares=self._fleet.shares(entity.model),
             minimum=entity.min_chunks,
             wanted=self._watches.of(entity.id).wanted,
             running=len(of(self._roster.of(endpoint.id), entity)),

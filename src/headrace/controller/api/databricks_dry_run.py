@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import Annotated, Any, Literal
 
 from fastapi import Query
 from pydantic import Field
 
+from headrace.controller.allotment import taken
 from headrace.controller.api.databricks_changes import predecessors, range_change, sold
 from headrace.controller.api.databricks_notes import notes
 from headrace.controller.api.databricks_replies import Reply
 from headrace.controller.api.databricks_view import size
 from headrace.controller.controller import Controller
 from headrace.controller.endpoint import Endpoint, Entity
-from headrace.controller.fleets import pool_of
 from headrace.controller.lifecycle import Phase, Replica
-from headrace.controller.preview import Cost, EntityPreview, Preview, RollOut, preview
-from headrace.controller.rollout import Room
+from headrace.controller.preview import Cost, EntityPreview, Preview, RollOut, Room, preview
 from headrace.engines.base import ModelSettings
 from headrace.ledger.bills import decimal
 
@@ -91,7 +89,7 @@ def dry_run(controller: Controller, before: Endpoint | None, after: Endpoint, *,
         after,
         controller.roster.of(after.id),
         room=room_of(controller),
-        capacity=controller.fleet.capacity,
+        shares=controller.fleet.shares,
     )
     currency = after.target.entities[0].currency
     old = predecessors(before.current if before is not None else None, after.target)
@@ -118,13 +116,12 @@ def dry_run(controller: Controller, before: Endpoint | None, after: Endpoint, *,
 def room_of(controller: Controller) -> Room:
     """Replicas of a model that fit beside all that is to stay: those that drain, or are about to, make room."""
 
+    fleet = controller.fleet
+    leaving = [replica for replica in controller.roster.all() if _leaves(controller, replica)]
+    freed = taken((fleet.shares(replica.model), 1) for replica in leaving)
+
     def room(model: ModelSettings) -> int:
-        shares = (
-            Fraction(1, max(1, controller.fleet.capacity(replica.model)))
-            for replica in controller.roster.all()
-            if _leaves(controller, replica) and pool_of(replica.model) == pool_of(model)
-        )
-        return controller.fleet.room(model) + int(sum(shares, Fraction()) * controller.fleet.capacity(model))
+        return fleet.room(model) + min(int(freed[thing] / share) for thing, share in fleet.shares(model).items())
 
     return room
 
