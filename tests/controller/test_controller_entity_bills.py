@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from controller_world import CHUNK, ToyGateway, World, entity
 
+from headrace.controller.endpoint import Endpoint, Entity
 from headrace.controller.lifecycle import COMING, Phase
 from headrace.ledger.bills import EndpointBill, bill
 
@@ -147,27 +148,46 @@ async def test_a_deleted_endpoint_costs_nothing_in_any_of_its_entities(tmp_path:
     assert bill(world.controller.timeline, endpoint.id, start, world.clock.ms, world.clock.ms).chunk_ms == 0
 
 
-def due_now(world: World) -> int:
-    """Chunks that the law of billing asks for at this moment, counted from the replicas alone."""
-    endpoint = world.get("a")
-    if endpoint.active is None:
-        return 0
-    seen, total = world.fleet.seen, 0
-    known = world.controller.roster.of(endpoint.id)
-    sold = {one.id: one for one in endpoint.active.entities}
-    for entity_id in {replica.entity_id for replica in known} | sold.keys():
-        own = [replica for replica in known if replica.entity_id == entity_id]
-        kept = [r for r in own if r.phase in COMING | {Phase.READY} and seen[r.id].state == "ready"]
-        leaving = [r for r in own if (r.phase, r.drain_cause) == (Phase.DRAINING, "scale_down") and r.ready_ms]
-        provided = sum(seen[replica.id].state == "ready" for replica in leaving)
-        if entity_id in sold:
-            provided += min(len(kept), sold[entity_id].max_chunks)
-            rolling_out = endpoint.update == "IN_PROGRESS" and endpoint.pending is None
-            gives_way = all(one.runs_as != sold[entity_id].runs_as for one in endpoint.target.entities)
-            if kept and not rolling_out and not gives_way:
-                provided = max(provided, sold[entity_id].min_chunks)
-        total += provided
-    return total
+class Due:
+    """What the law of billing asks for, counted from what runs and not from what the ledger has."""
+
+    def __init__(self) -> None:
+        self.taken: set[str] = set()
+        """Ids of entities of whose minimum an update has taken something, which is not back."""
+
+    def now(self, world: World) -> int:
+        """Chunks at this moment."""
+        endpoint = world.get("a")
+        if endpoint.active is None:
+            return 0
+        seen, total = world.fleet.seen, 0
+        known = world.controller.roster.of(endpoint.id)
+        sold = {one.id: one for one in endpoint.active.entities}
+        for entity_id in {replica.entity_id for replica in known} | sold.keys():
+            own = [replica for replica in known if replica.entity_id == entity_id]
+            kept = [r for r in own if r.phase in COMING | {Phase.READY} and seen[r.id].state == "ready"]
+            leaving = [r for r in own if (r.phase, r.drain_cause) == (Phase.DRAINING, "scale_down") and r.ready_ms]
+            provided = sum(seen[replica.id].state == "ready" for replica in leaving)
+            if entity_id in sold:
+                provided += min(len(kept), sold[entity_id].max_chunks)
+                self._look(endpoint, sold[entity_id], len(kept))
+                if kept and entity_id not in self.taken:
+                    provided = max(provided, sold[entity_id].min_chunks)
+            total += provided
+        return total
+
+    def _look(self, endpoint: Endpoint, entity: Entity, ready: int) -> None:
+        """A minimum that is short is billed, but not where an update has to do with it."""
+        left = sum(one.min_chunks for one in endpoint.target.entities if one.runs_as == entity.runs_as)
+        keeps = endpoint.pending is not None and left >= entity.min_chunks
+        if (
+            ready >= entity.min_chunks
+            or endpoint.update == "NOT_UPDATING"
+            or (endpoint.update == "IN_PROGRESS" and keeps)
+        ):
+            self.taken.discard(entity.id)
+        elif endpoint.update == "IN_PROGRESS" or not ready:
+            self.taken.add(entity.id)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -175,12 +195,13 @@ async def test_whatever_happens_the_bill_is_what_was_provided(tmp_path: Path, se
     draw = random.Random(seed)
     world = await world_of(tmp_path, 7)
     gateway = await served(world)
-    start, due = world.clock.ms, 0
+    start, due, law = world.clock.ms, 0, Due()
     configs = (
         ((entity("big", 2, 3), 70), (entity("small", 1, 2, model="other"), 30)),
         ((entity("big", 1, 3), 10), (entity("small", 0, 2, model="other"), 90)),
         ((entity("big", 1, 2, model="third"), 50), (entity("small", 1, 2, model="other"), 50)),
         ((entity("small", 2, 3), 100),),
+        ((entity("big", 1, 1), 40), (entity("new", 2, 3, model="third"), 60)),
         ((entity("x", 1, 1), 0), (entity("y", 1, 2), 100), (entity("z", 0, 1, model="third"), 0)),
     )
     updates = 0
@@ -204,7 +225,7 @@ async def test_whatever_happens_the_bill_is_what_was_provided(tmp_path: Path, se
         gateway.ack()
         gateway.report()
         seconds = draw.choice((1, 1, 1, 7))
-        due += due_now(world) * seconds * SECOND
+        due += law.now(world) * seconds * SECOND
         await world.step(seconds)
     assert updates > 5
     whole = billed(world, start)

@@ -19,19 +19,6 @@ def world_of(folder: Path, places: int) -> World:
     return world
 
 
-async def served(world: World, low: int, high: int) -> ToyGateway:
-    """Endpoint ``a`` with ``low`` chunks of ``toy`` ready, and a gateway that reports."""
-    world.create("a", low, high)
-    await world.step()
-    world.fleet.load()
-    await world.step(1)
-    gateway = ToyGateway(world)
-    gateway.ack()
-    gateway.offer(world.get("a"))
-    gateway.report()
-    return gateway
-
-
 async def look(world: World, gateway: ToyGateway, *, load: bool = True) -> None:
     """A second passes, in which what was started loads and the gateway hears of everything."""
     gateway.ack()
@@ -56,9 +43,14 @@ def serving(world: World) -> str:
     return world.snapshot.endpoints[0].entities[0].model
 
 
+def billed(world: World, since_ms: int) -> int:
+    """Chunk-milliseconds."""
+    return bill(world.controller.timeline, world.get("a").id, since_ms, world.clock.ms, world.clock.ms).chunk_ms
+
+
 async def test_a_range_only_change_keeps_every_replica_and_process(tmp_path: Path) -> None:
     world = world_of(tmp_path, 4)
-    await served(world, 2, 2)
+    await world.served("a", 2, 2)
     before = {replica.id: replica.created_ms for replica in world.controller.roster.all()}
     world.update("a", 1, 4)
     for _ in range(5):
@@ -70,7 +62,7 @@ async def test_a_range_only_change_keeps_every_replica_and_process(tmp_path: Pat
 
 async def test_the_new_model_takes_over_only_with_as_many_chunks_as_the_load_needs(tmp_path: Path) -> None:
     world = world_of(tmp_path, 6)
-    gateway = await served(world, 1, 3)
+    gateway = await world.served("a", 1, 3)
     for _ in range(40):
         gateway.offer(world.get("a"), work=2.5 * CHUNK)
         await look(world, gateway)
@@ -90,7 +82,7 @@ async def test_without_room_for_both_the_chunks_are_replaced_one_by_one_and_half
     tmp_path: Path,
 ) -> None:
     world = world_of(tmp_path, 4)
-    gateway = await served(world, 4, 4)
+    gateway = await world.served("a", 4, 4)
     world.update("a", 4, 4, model="other")
     seen = []
     while world.get("a").update == "IN_PROGRESS":
@@ -109,7 +101,7 @@ async def test_without_room_for_both_the_chunks_are_replaced_one_by_one_and_half
 
 async def test_the_only_chunk_gives_way_and_requests_wait_for_the_new_one(tmp_path: Path) -> None:
     world = world_of(tmp_path, 1)
-    gateway = await served(world, 1, 1)
+    gateway = await world.served("a", 1, 1)
     world.update("a", 1, 1, model="other")
     await look(world, gateway, load=False)
     assert world.phases("a") == ["draining"]
@@ -126,7 +118,7 @@ async def test_the_only_chunk_gives_way_and_requests_wait_for_the_new_one(tmp_pa
 
 async def test_chunks_that_a_rollout_takes_away_are_not_billed(tmp_path: Path) -> None:
     world = world_of(tmp_path, 2)
-    gateway = await served(world, 2, 2)
+    gateway = await world.served("a", 2, 2)
     world.update("a", 2, 2, model="other")
     start = world.clock.ms
     await look(world, gateway, load=False)
@@ -134,13 +126,12 @@ async def test_chunks_that_a_rollout_takes_away_are_not_billed(tmp_path: Path) -
     for _ in range(10):
         await look(world, gateway, load=False)
     assert (serving(world), ready(world, "toy")) == ("toy", 1), "the new one loads still"
-    lines = bill(world.controller.timeline, world.get("a").id, start, world.clock.ms, world.clock.ms)
-    assert lines.chunk_ms == 2 * (gone_at - start) + 1 * (world.clock.ms - gone_at)
+    assert billed(world, start) == 2 * (gone_at - start) + 1 * (world.clock.ms - gone_at)
 
 
 async def test_an_update_that_fails_without_room_gives_back_what_gave_way_and_says_why(tmp_path: Path) -> None:
     world = world_of(tmp_path, 1)
-    gateway = await served(world, 1, 1)
+    gateway = await world.served("a", 1, 1)
     world.update("a", 1, 1, model="other")
     for _ in range(60):
         if world.get("a").update == "UPDATE_FAILED":
@@ -164,7 +155,7 @@ async def test_an_update_that_fails_without_room_gives_back_what_gave_way_and_sa
 
 async def test_what_still_drains_for_an_update_serves_again_when_that_fails(tmp_path: Path) -> None:
     world = world_of(tmp_path, 2)
-    gateway = await served(world, 2, 2)
+    gateway = await world.served("a", 2, 2)
     world.model("third", threads=2)
     first = set(world.fleet.living())
     gateway.on_replica = dict.fromkeys(first, 1)
@@ -179,7 +170,7 @@ async def test_what_still_drains_for_an_update_serves_again_when_that_fails(tmp_
 
 async def test_the_old_minimum_is_kept_up_while_an_update_loads(tmp_path: Path) -> None:
     world = world_of(tmp_path, 4)
-    gateway = await served(world, 1, 1)
+    gateway = await world.served("a", 1, 1)
     world.update("a", 1, 1, model="other")
     await look(world, gateway, load=False)
     old = next(r.id for r in world.controller.roster.all() if r.model.name == "toy")
@@ -217,7 +208,7 @@ RECONNECT = 6.0
 
 async def test_a_failure_after_the_takeover_ends_the_update_and_what_is_ready_serves(tmp_path: Path) -> None:
     world = world_of(tmp_path, 4)
-    gateway = await served(world, 4, 4)
+    gateway = await world.served("a", 4, 4)
     world.update("a", 4, 4, model="other")
     while serving(world) == "toy":
         await look(world, gateway)
@@ -266,15 +257,82 @@ async def test_several_entities_are_replaced_whatever_room_there_is(tmp_path: Pa
     world = world_of(tmp_path, places)
     world.model("third")
     world.create_several("a", (entity("x", 1, 1), 50), (entity("y", 1, 1), 50))
-    await world.step()
-    world.fleet.load()
-    await world.step(1)
-    gateway = ToyGateway(world)
-    for one in world.get("a").current.entities:
-        gateway.offer(world.get("a"), one)
+    gateway = await world.brought_up("a")
     world.update_several("a", (entity("x", 1, 1, model="other"), 50), (entity("y", 1, 1, model="third"), 50))
     for _ in range(20):
         await look(world, gateway)
     assert world.get("a").update == "NOT_UPDATING"
     assert sorted(r.model.name for r in world.controller.roster.all()) == ["other", "third"]
     assert world.phases("a") == ["ready", "ready"]
+
+
+async def shrinking_beside_a_new_one(folder: Path, places: int) -> tuple[World, ToyGateway]:
+    """Endpoint ``a`` with 4 chunks of x is to have 1 of them, and 4 of y, which loads still."""
+    world = world_of(folder, places)
+    world.create_several("a", (entity("x", 4, 4), 100))
+    gateway = await world.brought_up("a")
+    world.update_several("a", (entity("x", 1, 1), 10), (entity("y", 4, 4, model="other"), 90))
+    for _ in range(4):
+        await look(world, gateway, load=False)
+    return world, gateway
+
+
+async def test_a_smaller_range_holds_when_what_comes_with_it_is_ready(tmp_path: Path) -> None:
+    world, gateway = await shrinking_beside_a_new_one(tmp_path, 8)
+    start = world.clock.ms
+    for _ in range(5):
+        await look(world, gateway, load=False)
+    assert (ready(world, "toy"), world.get("a").update) == (4, "IN_PROGRESS")
+    assert billed(world, start) == 4 * 5_000
+    world.fleet.load()
+    for _ in range(4):
+        await look(world, gateway)
+    assert (ready(world, "toy"), ready(world, "other"), world.get("a").update) == (1, 4, "NOT_UPDATING")
+
+
+async def test_what_an_update_without_room_takes_of_a_minimum_is_not_billed(tmp_path: Path) -> None:
+    world, gateway = await shrinking_beside_a_new_one(tmp_path, 5)
+    start = world.clock.ms
+    for _ in range(5):
+        await look(world, gateway, load=False)
+    assert (world.phases("a", "x"), world.get("a").current.version) == (["ready"], 1)
+    assert billed(world, start) == 5_000
+
+
+async def test_what_an_update_took_is_billed_again_when_it_is_back_after_the_update_failed(tmp_path: Path) -> None:
+    world = world_of(tmp_path, 2)
+    gateway = await world.served("a", 2, 2)
+    world.update("a", 2, 2, model="other")
+    while world.get("a").update != "UPDATE_FAILED":
+        await look(world, gateway, load=False)
+        crash_what_loads(world)
+    await look(world, gateway, load=False)
+    start = world.clock.ms
+    for _ in range(5):
+        await look(world, gateway, load=False)
+    assert (ready(world, "toy"), billed(world, start)) == (1, 5_000)
+    world.fleet.load()
+    start = world.clock.ms
+    for _ in range(5):
+        await look(world, gateway)
+    assert (ready(world, "toy"), billed(world, start)) == (2, 2 * 5_000)
+    world.fleet.crash(world.fleet.living()[0])
+    start = world.clock.ms
+    await look(world, gateway, load=False)
+    assert billed(world, start) == 2 * 1_000, "this one is no matter of the update"
+
+
+async def test_an_update_that_fails_half_way_is_billed_for_what_of_it_serves(tmp_path: Path) -> None:
+    world = world_of(tmp_path, 4)
+    gateway = await world.served("a", 4, 4)
+    world.update("a", 4, 4, model="other")
+    while serving(world) == "toy":
+        await look(world, gateway)
+    while world.get("a").update != "UPDATE_FAILED":
+        await look(world, gateway, load=False)
+        crash_what_loads(world)
+    start, kept = world.clock.ms, ready(world, "other")
+    for _ in range(5):
+        await look(world, gateway, load=False)
+        crash_what_loads(world)
+    assert (kept < 4, billed(world, start)) == (True, kept * 5_000)

@@ -18,7 +18,7 @@ def capacity_points(
     An entity that a config replaced ends here; only what still drains after our own scale-down is billed to its end, at
     the price that it was sold at.
     """
-    sold = {entity.id: _sold(endpoint, entity, replicas, at_ms) for entity in endpoint.current.entities}
+    sold = {one.id: _sold(endpoint, one, replicas, newest.get(one.id), at_ms) for one in endpoint.current.entities}
     for entity_id, point in newest.items():
         if entity_id not in sold and point.exists:
             draining = _draining(entity_id, replicas)
@@ -32,13 +32,18 @@ def ended(newest: CapacityPoint, at_ms: int) -> CapacityPoint:
     return replace(newest, at_ms=at_ms, ready=0, draining_own=0, min_chunks=0, endpoint_ready=False, exists=False)
 
 
-def _sold(endpoint: Endpoint, entity: Entity, replicas: Sequence[Replica], at_ms: int) -> CapacityPoint:
+def _sold(
+    endpoint: Endpoint, entity: Entity, replicas: Sequence[Replica], before: CapacityPoint | None, at_ms: int
+) -> CapacityPoint:
     """What was never served is not sold: before the first config is active, nothing is."""
     active = endpoint.active is not None
     ready = sum(r.phase is Phase.READY and r.runs_as == entity.runs_as for r in replicas)
     going_on = active and endpoint.pending is None and endpoint.update == "IN_PROGRESS"
-    # A roll-out that takes chunks away where there is no room for both leaves less than was sold: that is not billed.
-    serves = active and not going_on and not (ready < entity.min_chunks and _gives_way(endpoint, entity))
+    # What an update takes away before it takes over is not billed, nor after it has failed until it is back.
+    taken = _gives_way(endpoint, entity) or (
+        endpoint.update == "UPDATE_FAILED" and before is not None and not before.endpoint_ready
+    )
+    serves = active and not going_on and not (taken and ready < entity.min_chunks)
     return CapacityPoint(
         at_ms=at_ms,
         # More than the maximum is ready only while a roll-out prepares a larger range.
@@ -53,8 +58,9 @@ def _sold(endpoint: Endpoint, entity: Entity, replicas: Sequence[Replica], at_ms
 
 
 def _gives_way(endpoint: Endpoint, entity: Entity) -> bool:
-    """To others, which are on their way."""
-    return endpoint.pending is not None and all(one.runs_as != entity.runs_as for one in endpoint.target.entities)
+    """An update leaves it less than its minimum, and may need the places of the rest now."""
+    left = (one.min_chunks for one in endpoint.target.entities if one.runs_as == entity.runs_as)
+    return endpoint.pending is not None and next(left, 0) < entity.min_chunks
 
 
 def _draining(entity_id: str, replicas: Sequence[Replica]) -> int:

@@ -66,10 +66,23 @@ class Advance:
 
 def chunks_wanted(endpoint: Endpoint, entity: Entity, decided: Mapping[str, int]) -> int:
     """Replicas of an entity of the target config, within its range: what the scaling law decided for what it takes over
-    from. ``decided``: chunks by id of the entities that are sold."""
+    from. One that serves by the old terms keeps what it has by them until the new ones take over.
+
+    ``decided``: chunks by id of the entities that are sold.
+    """
     before = predecessors(endpoint).get(entity.id)
-    chunks = entity.min_chunks if before is None else decided[before.id]
+    if before is None:
+        return entity.min_chunks
+    chunks = decided[before.id]
+    if before.runs_as == entity.runs_as and _brings_up(endpoint):
+        return max(chunks, entity.min_chunks)
     return min(max(chunks, entity.min_chunks), entity.max_chunks)
+
+
+def _brings_up(endpoint: Endpoint) -> bool:
+    """The target config takes over only when other replicas than those that serve are ready."""
+    served = {entity.runs_as for entity in endpoint.current.entities}
+    return any(entity.runs_as not in served for entity in endpoint.target.entities)
 
 
 def predecessors(endpoint: Endpoint) -> dict[str, Entity]:

@@ -29,7 +29,8 @@ class CapacityPoint:
     """Chunks that finish their requests after a scale-down of ours."""
     min_chunks: int
     endpoint_ready: bool
-    """False from its making until its minimum first serves, and while a failure leaves it without a ready chunk."""
+    """False from its making until its minimum first serves, while a failure leaves it without a ready chunk, and while
+    an update keeps it short of its minimum."""
     price_micro_per_chunk_hour: int
     config_version: int
     exists: bool = True
