@@ -51,10 +51,23 @@ def test_what_runs_another_model_begins_a_row_of_its_own() -> None:
     assert backoff.failures == 1
 
 
-def test_a_replica_that_stays_ready_ends_the_row() -> None:
+def test_the_row_ends_when_every_replica_has_stayed_ready() -> None:
+    backoff, long_ms = Backoff(), int(STEADY_S * 1000)
+    fail(backoff, 100, started_s=99)
+    assert backoff.not_before_ms == 101_000
+    for ready_ms, now_ms in (
+        ([], 500_000),
+        ([50_000], 101_000 + long_ms - 1),
+        ([50_000, None], 500_000),
+        ([50_000, 120_000], 120_000 + long_ms - 1),
+    ):
+        backoff.steady(ready_ms, now_ms)
+        assert backoff.failures == 1, (ready_ms, now_ms)
+    backoff.steady([50_000, 120_000], 120_000 + long_ms)
+    assert backoff.failures == 0
+
+
+def test_a_clock_that_was_set_back_does_not_lengthen_the_wait() -> None:
     backoff = Backoff()
     fail(backoff, 100, started_s=99)
-    backoff.steady("model", int(STEADY_S * 1000) - 1)
-    assert backoff.failures == 1
-    backoff.steady("model", int(STEADY_S * 1000))
-    assert backoff.failures == 0
+    assert [backoff.may_start(at_ms) for at_ms in (99_999, 100_000, 100_999, 101_000)] == [True, False, False, True]

@@ -6,12 +6,13 @@ failure, and fails too, is another one in a row.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 FIRST_DELAY_S = 1.0
 LONGEST_DELAY_S = 60.0
 STEADY_S = 60.0
-"""A replica that served for so long has shown that the model runs here."""
+"""Replicas that have served for so long have shown that the model runs here."""
 FAILING_AFTER = 3
 """Failures in a row after which it is said to fail; until then it is said to start."""
 
@@ -52,9 +53,11 @@ class Backoff:
         if runs_as == self.runs_as and self.ready_ms is not None:
             self.failures = 0
 
-    def steady(self, runs_as: str, served_ms: int) -> None:
-        """A replica has been ready for ``served_ms``."""
-        if runs_as == self.runs_as and served_ms >= STEADY_S * 1000:
+    def steady(self, ready_ms: Sequence[int | None], now_ms: int) -> None:
+        """Since when each of the replicas is ready that are to run it, None for one that is not. The failures are over
+        when all of them have served for long: one that has run for days says nothing of one that fails beside it."""
+        since = [self.not_before_ms, *(at_ms for at_ms in ready_ms if at_ms is not None)]
+        if ready_ms and None not in ready_ms and now_ms - max(since) >= STEADY_S * 1000:
             self.failures = 0
 
     @property
@@ -62,4 +65,5 @@ class Backoff:
         return self.failures >= FAILING_AFTER
 
     def may_start(self, now_ms: int) -> bool:
-        return now_ms >= self.not_before_ms
+        # A clock that was set back must not make what failed wait for longer than was meant.
+        return not self.at_ms <= now_ms < self.not_before_ms

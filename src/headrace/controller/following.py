@@ -57,11 +57,22 @@ class Following:
                     self._changed(replica, seen.get(replica.id), served_since_ms, at_ms)
                     if replica.phase is Phase.READY and replica.load_s is not None:
                         started.setdefault(replica.runs_as, (replica.model, []))[1].append(replica.load_s)
-            elif replica.phase is Phase.READY and served_since_ms is not None:
-                self._watches.of(replica.entity_id).backoff.steady(replica.runs_as, now_ms - served_since_ms)
             if replica.silent_ms is not None and not told_silent:
                 self._tell.silent(replica, now_ms)
+        self._end_rows(now_ms)
         self._note_starts(started, now_ms)
+
+    def _end_rows(self, now_ms: int) -> None:
+        """Of failures, where all that is to run has served for long."""
+        failed = list(self._watches.failed())
+        if not failed:
+            return
+        ready_ms: dict[str, list[int | None]] = {}
+        for replica in self._roster.all():
+            if replica.phase is not Phase.DRAINING:
+                ready_ms.setdefault(replica.runs_as, []).append(replica.ready_ms)
+        for backoff in failed:
+            backoff.steady(ready_ms.get(backoff.runs_as, ()), now_ms)
 
     def _changed(self, replica: Replica, seen: FleetReplica | None, served_since_ms: int | None, at_ms: int) -> None:
         """It has come to another phase of its life."""

@@ -21,6 +21,7 @@ from headrace.controller.access import Access
 from headrace.controller.clock import Clock
 from headrace.controller.endpoint import Endpoint, Entity
 from headrace.controller.events import EventLog
+from headrace.controller.failures import Failures
 from headrace.controller.following import Following
 from headrace.controller.gateways import Gateways
 from headrace.controller.lifecycle import LIVING, DrainCause, Phase, Replica
@@ -98,7 +99,7 @@ class Reconciler:
         self._clock = clock
         self._views = Views(access, traits_of)
         self._tell = Telling(store=store, roster=roster, events=events, timeline=timeline)
-        self.watches = Watches(roster, clock.now, decisions)
+        self.watches = Watches(roster, Failures(database), clock.now, decisions)
         self._sizing = Sizing(
             roster=roster,
             gateways=gateways,
@@ -142,6 +143,7 @@ class Reconciler:
             if self._torn:
                 self._roster.reload()
                 self._timeline.reload()
+                self.watches.reload()
             self._torn = True
             with self._database.together():
                 self._look()
@@ -172,6 +174,7 @@ class Reconciler:
         """At what runs, and at what is asked of it."""
         seen = {replica.id: replica for replica in self._fleet.replicas()}
         self._following.look(seen)
+        self.watches.save()
         for stranger in seen.values():
             if LABEL in stranger.labels and stranger.state != "exited" and not self._roster.knows(stranger.id):
                 log.warning("ending a replica that nobody knows of", extra={"fields": {"replica": stranger.id}})
@@ -237,12 +240,13 @@ class Reconciler:
         try:
             await self._fleet.start(replica.id, replica.model, labels={LABEL: endpoint.id})
         except (FleetError, EngineError) as error:
-            now_ms = self._clock.now_ms()
+            now_ms, backoff = self._clock.now_ms(), self.watches.of(entity.id).backoff
             replica.phase, replica.message = Phase.FAILED, str(error)
-            self._roster.save(replica)
-            backoff = self.watches.of(entity.id).backoff
             backoff.failed(now_ms, replica.runs_as, started_ms=now_ms, served_ms=0, message=replica.message, tail="")
-            self._tell.replica(replica, now_ms, backoff)
+            with self._database.together():
+                self._roster.save(replica)
+                self.watches.save()
+                self._tell.replica(replica, now_ms, backoff)
 
     def _drain(self, replicas: Sequence[Replica], cause: DrainCause) -> None:
         for replica in replicas:

@@ -146,7 +146,7 @@ class ServicePrincipalRow(StoreBase):
 
 
 class TokenRow(StoreBase):
-    """An access token by its digest, until it has expired."""
+    """An access token by its digest, until some time after it has expired."""
 
     __tablename__ = "access_tokens"
 
@@ -180,6 +180,21 @@ class ReplicaRow(StoreBase):
     ready_ms: Mapped[int | None] = mapped_column(BigInteger)
     draining_ms: Mapped[int | None] = mapped_column(BigInteger)
     drain_cause: Mapped[str | None] = mapped_column(String(16))
+
+
+class FailuresRow(StoreBase):
+    """Failures in a row of the replicas of a served entity, until they are over: see ``backoff.Backoff``."""
+
+    __tablename__ = "failures"
+
+    entity_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    runs_as: Mapped[str] = mapped_column(String(16))
+    failures: Mapped[int]
+    not_before_ms: Mapped[int] = mapped_column(BigInteger)
+    message: Mapped[str] = mapped_column(Text)
+    tail: Mapped[str] = mapped_column(Text)
+    at_ms: Mapped[int] = mapped_column(BigInteger)
+    ready_ms: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class CounterRow(StoreBase):

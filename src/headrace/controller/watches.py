@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 
 from headrace.controller.backoff import Backoff
 from headrace.controller.endpoint import Endpoint, Entity
+from headrace.controller.failures import Failures
 from headrace.controller.lifecycle import Replica
 from headrace.controller.rollout import can_serve, of
 from headrace.controller.roster import Roster
@@ -23,9 +24,9 @@ class Watch:
     """One served entity."""
 
     scaler: Scaler
-    backoff: Backoff = field(default_factory=Backoff)
+    backoff: Backoff
     wanted: int = 0
-    """Chunks by the last decision, within the target's range."""
+    """Chunks by the last decision: see ``rollout.chunks_wanted``."""
     granted: int = 0
     """Of them, what the machine holds."""
     rivals: tuple[str, ...] = ()
@@ -41,8 +42,15 @@ class Watch:
 class Watches:
     """Made as they are asked for."""
 
-    def __init__(self, roster: Roster, now: Callable[[], float], decisions: DecisionLog | None = None) -> None:
+    def __init__(
+        self,
+        roster: Roster,
+        failures: Failures,
+        now: Callable[[], float],
+        decisions: DecisionLog | None = None,
+    ) -> None:
         self._roster = roster
+        self._failures = failures
         self._now = now
         self._decisions = decisions
         self._by_entity: dict[str, Watch] = {}
@@ -50,11 +58,29 @@ class Watches:
     def of(self, entity_id: str) -> Watch:
         known = self._by_entity.get(entity_id)
         if known is None:
-            known = self._by_entity[entity_id] = Watch(Scaler(entity_id, self._now(), self._decisions))
+            known = self._by_entity[entity_id] = Watch(
+                Scaler(entity_id, self._now(), self._decisions), self._failures.of(entity_id)
+            )
         return known
+
+    def failed(self) -> Iterator[Backoff]:
+        """Of those whose failures are not over."""
+        return (watch.backoff for watch in self._by_entity.values() if watch.backoff.failures)
+
+    def save(self) -> None:
+        """What the next controller must know."""
+        for entity_id, watch in self._by_entity.items():
+            self._failures.save(entity_id, watch.backoff)
+
+    def reload(self) -> None:
+        """Forget what is not in the store of what must be there."""
+        self._failures.reload()
+        for entity_id, watch in self._by_entity.items():
+            watch.backoff = self._failures.of(entity_id)
 
     def keep(self, entity_ids: Collection[str]) -> None:
         """Forget all others."""
+        self._failures.keep(entity_ids)
         for entity_id in self._by_entity.keys() - set(entity_ids):
             del self._by_entity[entity_id]
 
