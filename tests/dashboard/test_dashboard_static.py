@@ -11,7 +11,9 @@ import pytest
 from headrace.controller.events import Event
 from headrace.controller.gateways import Gauges
 from headrace.controller.series import Point
-from headrace.controller.view import EndpointInfo, EntityInfo, RatesInfo, ReplicaInfo
+from headrace.controller.view import EndpointInfo
+from headrace.controller.view_entities import EntityInfo, RatesInfo
+from headrace.controller.view_replicas import ReplicaInfo
 from headrace.controller.view_status import StatusInfo
 
 STATIC = resources.files("headrace.dashboard") / "static"
