@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 
 import msgspec
 from gateway_rig import ADMIN_KEY, KEYS, QUERY_KEY, RAW, Rig, chat_body, endpoint_view, key_view, rig
@@ -90,5 +91,6 @@ async def test_a_token_that_has_expired_is_refused_without_a_word_from_the_contr
         await restricted(r, "service_principal:job", token_expires_ms=now_ms)
         got = await r.post(CHAT, chat_body(), key=TOKEN)
         assert (got.status, got.json["error_code"], got.json["code"]) == (401, "UNAUTHENTICATED", "token_expired")
-        assert "/oidc/v1/token" in got.json["message"]
+        at = f"{datetime.fromtimestamp(now_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        assert got.json["message"] == f"this token expired at {at}; ask for another at /oidc/v1/token"
         assert TOKEN not in got.body.decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from hashlib import sha256
 from time import time
 
@@ -34,7 +35,8 @@ class Keys:
         if known is None:
             raise ApiError(401, "this key is not known here, or it has been revoked")
         if known.expires_ms is not None and known.expires_ms <= time() * 1000:
-            raise ApiError(401, "this token has expired; ask for another at /oidc/v1/token", code="token_expired")
+            at = f"{datetime.fromtimestamp(known.expires_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+            raise ApiError(401, f"this token expired at {at}; ask for another at /oidc/v1/token", code="token_expired")
         if known.role not in ROLES_THAT_QUERY:
             raise ApiError(403, f"a key with the role {known.role!r} may not query endpoints")
         return known
