@@ -16,7 +16,8 @@ from controller_world import World
 
 from headrace.controller.controller import Controller
 from headrace.controller.keys import digest
-from headrace.controller.service_principals import MOST_TOKENS, TOKEN_LIFE_S
+from headrace.controller.service_principals import MOST_TOKENS, TOKEN_LIFE_S, TOLD_FOR_S
+from headrace.controller.words import utc
 from headrace.gateway.snapshot import Ack, Hello
 
 PRINCIPALS = "/api/headrace/v1/service-principals"
@@ -86,9 +87,31 @@ async def test_client_id_and_secret_are_changed_for_a_token_that_is_a_key_for_an
     assert (await http.get(ENDPOINTS, key=token))[0] == 200
     http.world.clock.ms += 1
     status, refused = await http.get(ENDPOINTS, key=token)
-    assert (status, refused["error_code"]) == (401, "UNAUTHENTICATED")
+    assert (status, refused["error_code"], refused["code"]) == (401, "UNAUTHENTICATED", "token_expired")
+
+
+async def test_who_sends_a_token_that_has_expired_is_told_when_and_nobody_else_is_told_anything(http: Http) -> None:
+    made = await make(http, role="admin")
+    token = await token_of(http, made)
+    forged = token[:-1] + ("b" if token.endswith("a") else "a")
+    nobody = (await http.get(ENDPOINTS, key=forged))[1]
+    http.world.clock.ms += TOKEN_LIFE_S * 1000
+    expired = utc(http.world.clock.ms)
+    http.world.clock.ms += 5_000
+    status, told = await http.get(ENDPOINTS, key=token)
+    assert (status, told["message"]) == (401, f"this token expired at {expired}; ask for another at /oidc/v1/token")
+    assert token not in json.dumps(told)
     await http.world.step()
-    assert all(key.principal_kind == "user" for key in http.world.snapshot.keys), "gateways forget it, too"
+    (view,) = [key for key in http.world.snapshot.keys if key.expires_ms is not None]
+    assert view.digest == digest(token), "gateways tell it, too"
+    assert nobody["code"] == "invalid_api_key"
+    assert await http.get(ENDPOINTS, key=forged) == (401, nobody)
+
+    http.world.clock.ms += TOLD_FOR_S * 1000
+    await http.world.step()
+    assert all(key.expires_ms is None for key in http.world.snapshot.keys), "they forget it"
+    await token_of(http, made)
+    assert (await http.get(ENDPOINTS, key=token)) == (401, nobody)
 
 
 ASKED_WRONGLY: list[tuple[dict[str, str], str, str]] = [

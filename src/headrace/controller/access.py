@@ -36,6 +36,10 @@ class Access:
         """Whose key or access token this is, if it holds."""
         return self.keys.find(text) or self.service_principals.key_of(text, self._now_ms())
 
+    def expired_ms(self, text: str) -> int | None:
+        """When this access token expired, where it is one that did, not long ago."""
+        return self.service_principals.expired_ms(text, self._now_ms())
+
     def called(self, owner: Principal) -> str:
         """What people call it: the name of a service principal, and for a key of nobody that of the key."""
         if owner.kind == "service_principal":
@@ -50,7 +54,7 @@ class Access:
         return Actor(str(key.owner), key.id, f"{kind} {self.called(key.owner)!r}")
 
     def credentials(self) -> list[Key]:
-        """All keys and access tokens that hold now, for the gateways."""
+        """All keys and access tokens that hold now, or did until lately, for the gateways."""
         return [*self.keys.valid(), *self.service_principals.keys(self._now_ms())]
 
     def service_principal(self, text: str, *, param: str) -> Principal:

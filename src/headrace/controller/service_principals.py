@@ -19,6 +19,8 @@ from headrace.controller.tables import ServicePrincipalRow, TokenRow
 from headrace.ledger.database import Database
 
 TOKEN_LIFE_S = 3600
+TOLD_FOR_S = 3600
+"""After its end: who still sends a token is told that it has expired, and not that there is none."""
 MOST_TOKENS = 32
 """Of one service principal that hold at a time: gateways carry them all."""
 SECRET_BYTES = 32
@@ -53,7 +55,7 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ServicePrincipals:
-    """All of them, with the tokens that have not expired, held in memory and written through."""
+    """All of them, with the tokens that have not expired or have lately, held in memory and written through."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -142,7 +144,7 @@ class ServicePrincipals:
         )
         held = [one for one in self._live(now_ms) if one.service_principal_id == client_id]
         ended = [one.digest for one in held[: max(0, len(held) + 1 - MOST_TOKENS)]]
-        ended += [one.digest for one in self._tokens.values() if one.expires_ms <= now_ms]
+        ended += [one.digest for one in self._tokens.values() if one.expires_ms + TOLD_FOR_S * 1000 <= now_ms]
         with self._database.write() as session:
             session.execute(delete(TokenRow).where(TokenRow.digest.in_(ended)))
             session.add(TokenRow(**msgspec.structs.asdict(token)))
@@ -156,9 +158,14 @@ class ServicePrincipals:
         token = self._tokens.get(digest(text))
         return None if token is None or token.expires_ms <= now_ms else self._key(token)
 
+    def expired_ms(self, text: str, now_ms: int) -> int | None:
+        """When an access token expired, if that was not long ago; None for any other text."""
+        token = self._tokens.get(digest(text))
+        return None if token is None or token.expires_ms > now_ms else token.expires_ms
+
     def keys(self, now_ms: int) -> list[Key]:
-        """Of all tokens that hold now."""
-        return [self._key(token) for token in self._live(now_ms)]
+        """Of all tokens that hold now, and of those of which a gateway is to say that they have expired."""
+        return [self._key(token) for token in self._tokens.values() if token.expires_ms + TOLD_FOR_S * 1000 > now_ms]
 
     def _forget_tokens(self, client_id: str) -> None:
         self._tokens = {key: token for key, token in self._tokens.items() if token.service_principal_id != client_id}

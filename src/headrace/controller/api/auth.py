@@ -8,12 +8,14 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
+from headrace.controller.api.wellknown import TOKEN_PATH
 from headrace.controller.controller import Controller
 from headrace.controller.endpoint import Endpoint
 from headrace.controller.endpoints import unknown
 from headrace.controller.keys import Key
 from headrace.controller.permissions import Level
 from headrace.controller.refusal import Refusal
+from headrace.controller.words import utc
 
 
 def controller(request: Request) -> Controller:
@@ -35,9 +37,17 @@ def caller(request: Request, controller: ControllerOf, _: Annotated[object, Depe
         raise Refusal("UNAUTHENTICATED", "no key; send `Authorization: Bearer KEY`", reason="missing_api_key")
     key = controller.access.caller(text.strip())
     if key is None:
-        message = "this key or token is unknown, was revoked or has expired"
-        raise Refusal("UNAUTHENTICATED", message, reason="invalid_api_key")
+        raise _refused(controller.access.expired_ms(text.strip()))
     return key
+
+
+def _refused(expired_ms: int | None) -> Refusal:
+    """``expired_ms``: None for what may never have been a key."""
+    if expired_ms is None:
+        message = "this key or token is unknown, was revoked or expired long ago"
+        return Refusal("UNAUTHENTICATED", message, reason="invalid_api_key")
+    message = f"this token expired at {utc(expired_ms)}; ask for another at {TOKEN_PATH}"
+    return Refusal("UNAUTHENTICATED", message, reason="token_expired")
 
 
 Caller = Annotated[Key, Depends(caller)]
