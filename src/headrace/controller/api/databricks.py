@@ -4,9 +4,11 @@ with it unmodified."""
 from __future__ import annotations
 
 from functools import partial
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Body
 
+from headrace.controller.api import databricks_examples as examples
 from headrace.controller.api import databricks_replies as replies
 from headrace.controller.api.auth import Admin, Caller, ControllerOf, Manager, Viewer, visible
 from headrace.controller.api.databricks_bodies import CreateEndpoint, CreatePtEndpoint, UpdatePtConfig
@@ -25,17 +27,21 @@ BASE = "/api/2.0/serving-endpoints"
 router = APIRouter(tags=["databricks"], prefix=BASE)
 
 Answer = replies.ServingEndpointDetailed | DryRun
+Create = Annotated[CreateEndpoint, Body(openapi_examples=examples.CREATE)]
+CreatePt = Annotated[CreatePtEndpoint, Body(openapi_examples=examples.CREATE_PT)]
+Update = Annotated[CoreConfigInput, Body(openapi_examples=examples.UPDATE)]
+UpdatePt = Annotated[UpdatePtConfig, Body(openapi_examples=examples.UPDATE_PT)]
 
 
 @router.post("", response_model_exclude_unset=True)
 @router.post("/", response_model_exclude_unset=True, include_in_schema=False)
-async def create(body: CreateEndpoint, key: Admin, controller: ControllerOf, dry: DryRunQuery = False) -> Answer:
+async def create(body: Create, key: Admin, controller: ControllerOf, dry: DryRunQuery = False) -> Answer:
     """Create an endpoint with ranges in tokens/s. The update is in progress until its minimum is ready."""
     return _create(controller, body, body.config.asked(body.name), key, dry=dry)
 
 
 @router.post("/pt", response_model_exclude_unset=True)
-async def create_pt(body: CreatePtEndpoint, key: Admin, controller: ControllerOf, dry: DryRunQuery = False) -> Answer:
+async def create_pt(body: CreatePt, key: Admin, controller: ControllerOf, dry: DryRunQuery = False) -> Answer:
     """Create an endpoint with fixed sizes in model units. ``headrace.notes`` says what they are in chunks."""
     return _create(controller, body, body.config.asked(), key, dry=dry)
 
@@ -56,7 +62,7 @@ async def get(name: str, key: Viewer, controller: ControllerOf) -> replies.Servi
 
 @router.put("/{name}/config", response_model_exclude_unset=True)
 async def update_config(
-    name: str, body: CoreConfigInput, key: Manager, controller: ControllerOf, dry: DryRunQuery = False
+    name: str, body: Update, key: Manager, controller: ControllerOf, dry: DryRunQuery = False
 ) -> Answer:
     """Replace the config. A new range of the same model restarts nothing."""
     return _update(controller, key, name, body.asked(name), in_units=False, dry=dry)
@@ -64,7 +70,7 @@ async def update_config(
 
 @router.put("/pt/{name}/config", response_model_exclude_unset=True)
 async def update_pt_config(
-    name: str, body: UpdatePtConfig, key: Manager, controller: ControllerOf, dry: DryRunQuery = False
+    name: str, body: UpdatePt, key: Manager, controller: ControllerOf, dry: DryRunQuery = False
 ) -> Answer:
     """Replace the config of an endpoint whose size is in model units."""
     return _update(controller, key, name, body.config.asked(), in_units=True, dry=dry)

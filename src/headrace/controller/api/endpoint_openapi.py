@@ -12,7 +12,7 @@ LONGEST_ID = 256
 """Characters of what the gateway keeps of a request for its ledger."""
 STATUSES = {
     "400": "what can never be served, such as more tokens than the context holds; the message says what can",
-    "401": "no key, or one that is unknown or revoked",
+    "401": "no key, one that is unknown or revoked, or a token that has expired",
     "403": "a key that may not do this, or a rate limit of 0",
     "404": "no such endpoint",
     "408": "the body did not come in time",
@@ -21,6 +21,19 @@ STATUSES = {
     "502": "the engine failed",
     "503": "no replica before the deadline",
     "504": "the engine was too slow",
+}
+
+QUESTION = "Why do mills have a headrace?"
+EXAMPLES = {
+    "chat": {
+        "summary": "A chat, streamed",
+        "value": {"messages": [{"role": "user", "content": QUESTION}], "max_tokens": 64, "stream": True},
+    },
+    "completion": {"summary": "A completion", "value": {"prompt": "A headrace is", "max_tokens": 64, "user": "ann"}},
+    "embeddings": {
+        "summary": "Embeddings, of a model whose engine makes them",
+        "value": {"input": [QUESTION, "A headrace is a channel."]},
+    },
 }
 
 
@@ -59,7 +72,12 @@ def _invocations() -> dict[str, Any]:
         "summary": "A chat by messages, a completion by prompt, or embeddings by input",
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": {"anyOf": [_ref(f"{kind}Request") for kind in kinds]}}},
+            "content": {
+                "application/json": {
+                    "schema": {"anyOf": [_ref(f"{kind}Request") for kind in kinds]},
+                    "examples": EXAMPLES,
+                }
+            },
         },
         "responses": {
             "200": {
