@@ -12,7 +12,7 @@ from headrace.controller.endpoint import Config, Endpoint, Entity
 from headrace.controller.gateways import Gauges
 from headrace.controller.lifecycle import Phase
 from headrace.controller.options import told
-from headrace.controller.view_entities import EntityInfo, RatesInfo, State, entity_info, rates_info
+from headrace.controller.view_entities import EntityInfo, RatesInfo, State, entity_info, rates_info, start_s
 from headrace.controller.view_replicas import FailureInfo, ReplicaInfo, last_failure, replica_info
 from headrace.controller.words import LOG_FOLLOWS, about, counted, utc
 

@@ -119,7 +119,7 @@ def entity_info(controller: Controller, endpoint: Endpoint, entity: Entity) -> E
         profile_status=entity.profile_status,
         price_per_chunk_hour=decimal(entity.price_micro),
         currency=entity.currency,
-        start_s=_start_s(controller, entity.model),
+        start_s=start_s(controller, entity.model),
         chunks_wanted=watch.wanted,
         chunks_pending=watch.missing,
         chunks_ready=chunks.ready,
@@ -160,7 +160,7 @@ def _state(endpoint: Endpoint, entity: Entity, ready: int, *, failing: bool) -> 
     return "ready" if ready >= entity.min_chunks else "degraded"
 
 
-def _start_s(controller: Controller, model: ModelSettings) -> float | None:
+def start_s(controller: Controller, model: ModelSettings) -> float | None:
     """Seconds that the next start of a replica is likely to take; None where nothing is known of it."""
     seen = starts.load(controller.data.profiles, model)
     try:
