@@ -3,7 +3,9 @@ run."""
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -125,6 +127,48 @@ def test_however_often_it_is_interrupted_each_request_counts_once_at_its_time(
     shifts = np.array(starts) - ([segment.schedule_s for segment in joined.segments] or [0.0])
     of = np.searchsorted(starts, joined.requests["scheduled_s"] + 1e-9, side="right") - 1
     assert joined.requests["scheduled_s"] == pytest.approx(due_s + shifts[of])
+
+
+@given(st.integers(0, 1000), st.integers(1, 3), st.lists(st.floats(0.05, 4.0), min_size=1, max_size=4))
+def test_however_often_a_closed_loop_is_interrupted_each_request_counts_once(
+    seed: int, processes: int, lives_s: list[float]
+) -> None:
+    draw = np.random.default_rng(seed)
+    load, takes_s = spec(ClosedLoop(users=5), requests=60), draw.exponential(0.5, 60)
+    rest: Rest | None = ALL
+    parts: list[Part] = []
+    for life_s in [*lives_s, 1e9]:
+        if rest is None:
+            break
+        due_s, numbers = users_going_round(5, processes, rest, takes_s)
+        records = changed(run(due_s, output_tokens=1, planned=False), number=numbers, end_s=due_s + takes_s[numbers])
+        written = records.requests["end_s"] < life_s - 0.25 * draw.random(processes)[numbers % processes]
+        died = replace(records, requests=records.requests[written])
+        after = rest_after(load, None, processes, rest, died.requests)
+        kept = died if after is None else before(died, after)
+        assert after is None or (kept.requests["scheduled_s"] < after.schedule_s - rest.schedule_s).all()
+        parts.append(Part(kept, 0.0, rest.schedule_s))
+        rest = after
+    joined = join(parts)
+    assert rest is None and joined.requests["number"].tolist() == list(range(60))
+    for segment in joined.segments:
+        earlier = joined.requests["scheduled_s"] < segment.start_s - 1e-9
+        assert (joined.requests["end_s"][earlier] <= segment.start_s + 1e-9).all()
+
+
+def users_going_round(
+    users: int, processes: int, rest: Rest, takes_s: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """When each request is due that the rest holds, and its number."""
+    due_s, numbers = [], []
+    for share in range(processes):
+        free_s = [0.0] * len(range(share, users, processes))
+        for number in range(rest.first(share), len(takes_s), processes):
+            due_s.append(heapq.heappop(free_s))
+            numbers.append(number)
+            heapq.heappush(free_s, due_s[-1] + takes_s[number])
+    order = np.argsort(numbers)
+    return np.array(due_s)[order], np.array(numbers, np.int64)[order]
 
 
 def two_parts(load: LoadSpec, records: Records, at: int) -> tuple[Records, list[Part]]:

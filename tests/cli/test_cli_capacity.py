@@ -71,9 +71,9 @@ def test_a_search_answers_keeps_its_state_and_answers_the_same_from_it(
     words = (*SMALL, *SLO, "--budget", "10m", "--most-rate", "10", "--state", "state.json")
     with OpenAi(OneByOne(0.01)) as server:
         status, out, _ = command(f"{server.url}/v1", *words, "--out", "answer.json")
-        sent = len(server.asked)
+        kept = (tmp_path / "state.json").read_bytes()
         again = command(f"{server.url}/v1", *words, "--json")
-        assert sent == len(server.asked) > 0
+        assert kept == (tmp_path / "state.json").read_bytes()
         elsewhere = command(f"{server.url}/v1", *words, "--cv", "3")
         otherwise = command(f"{server.url}/v1", *words, "--seed", "7")
     assert status == again[0] == 0 and "PASS" in out

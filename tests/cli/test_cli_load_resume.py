@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,6 +18,10 @@ from typing import Any
 import pytest
 from cli_openai import OpenAi, complete
 
+from headrace.bench.client.merge import Merge
+from headrace.bench.client.records import Outcome
+from headrace.bench.results import gates
+from headrace.cli.load_runs import INVALID_STATUS
 from headrace.cli.main import main
 
 SMALL = ("--input-tokens", "16", "--output-tokens", "4", "--calibration", "0", "--slo", "ttft_p90=10s")
@@ -34,6 +39,7 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     for name in ("HEADRACE_URL", "HEADRACE_API_KEY", "DATABRICKS_HOST", "DATABRICKS_TOKEN", "HEADRACE_DATA_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(gates, "MAX_STOLEN", 1.0)  # of the machine that the tests run on
 
     def run(*words: str) -> tuple[int, str, str]:
         status = 0
@@ -48,13 +54,35 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     return run
 
 
-async def unhurried(body: bytes, writer: asyncio.StreamWriter) -> None:
-    await asyncio.sleep(0.02)
-    await complete(body, writer)
+class Holding:
+    """A server that answers so many requests, and no more until it is let go."""
+
+    def __init__(self, count: int) -> None:
+        self.count = self._left = count
+        self._let_go = False
+        self._never = asyncio.Event()
+
+    async def __call__(self, body: bytes, writer: asyncio.StreamWriter) -> None:
+        if not self._left and not self._let_go:
+            await self._never.wait()
+        self._left -= not self._let_go
+        await asyncio.sleep(0.01)  # at once, users would come back so fast that the client is the bottleneck
+        await complete(body, writer)
+
+    def let_go(self) -> None:
+        self._let_go = True
 
 
-def interrupted(server: OpenAi, folder: Path, number: signal.Signals, *words: str, after: int = 40) -> tuple[int, str]:
-    """A load in a process group of its own, and what became of it when it got this signal after so many answers."""
+def recorded(folder: Path) -> int:
+    """Answers that are on record."""
+    merge = Merge(sorted((folder / "run.json.unfinished").glob("*/*/records-*.bin")))
+    merge.read()
+    return int((merge.so_far().requests["outcome"] == Outcome.OK).sum())
+
+
+def interrupted(server: OpenAi, held: Holding, folder: Path, number: signal.Signals, *words: str) -> tuple[int, str]:
+    """A load in a process group of its own, and what became of it when it got this signal: all that the server answers
+    had been answered, and was on record."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
     with ExitStack() as closing:
         load = closing.enter_context(
@@ -69,10 +97,15 @@ def interrupted(server: OpenAi, folder: Path, number: signal.Signals, *words: st
             )
         )
         closing.callback(load.kill)
-        for _ in range(after):
+        for _ in range(held.count):
             assert server.answered.acquire(timeout=60)
+        latest = time.monotonic() + 60
+        while recorded(folder) < held.count:  # files tell nobody
+            assert time.monotonic() < latest
+            time.sleep(0.02)
         (os.killpg if number == signal.SIGKILL else os.kill)(load.pid, number)
         _, err = load.communicate(timeout=60)
+    held.let_go()
     return load.returncode, err
 
 
@@ -85,8 +118,8 @@ def test_a_run_that_was_interrupted_or_killed_is_gone_on_with(
     number: signal.Signals, command: Command, tmp_path: Path
 ) -> None:
     files = ("--csv", "run.csv", "--html", "run.html")
-    with OpenAi(unhurried) as server:
-        status, err = interrupted(server, tmp_path, number, *STEADY, *SMALL)
+    with OpenAi(held := Holding(40)) as server:
+        status, err = interrupted(server, held, tmp_path, number, *STEADY, *SMALL)
         sent = len(server.asked)
         resumed = command(f"{server.url}/v1", *STEADY, *files, *SMALL, "--resume")
         again = len(server.asked) - sent
@@ -97,7 +130,7 @@ def test_a_run_that_was_interrupted_or_killed_is_gone_on_with(
     assert resumed[0] == 0, resumed
     assert "note: the run goes on from " in resumed[2] and "are not sent again" in resumed[2]
     assert "resumed: interrupted and gone on with at " in resumed[1] and "VALID: " in resumed[1]
-    assert 0 < again < 120, "what had been answered is not sent again"
+    assert 80 <= again <= 82, "what had been answered is not sent again"
     written = summary(tmp_path)
     assert written["whole"]["counts"]["ok"] == 120
     assert len(written["segments"]) == 2 and written["segments"][0]["told"] == (number == signal.SIGINT)
@@ -112,11 +145,12 @@ def test_a_run_that_was_interrupted_or_killed_is_gone_on_with(
 
 def test_an_open_loop_goes_on_at_its_own_times(command: Command, tmp_path: Path) -> None:
     words = ("--rate-requests", "40", "-n", "100", "--out", "run.json", *SMALL)
-    with OpenAi(unhurried) as server:
-        interrupted(server, tmp_path, signal.SIGKILL, *words)
+    with OpenAi(held := Holding(40)) as server:
+        interrupted(server, held, tmp_path, signal.SIGKILL, *words)
         status, out, _ = command(f"{server.url}/v1", *words, "--resume")
     written = summary(tmp_path)
-    assert status == 0 and written["whole"]["counts"]["ok"] == 100, out
+    assert status in (0, INVALID_STATUS)  # of so few requests, the steady window may hold too few
+    assert written["whole"]["counts"]["ok"] == 100 and "resumed: " in out
     first, second = written["window"]["loads"]
     assert second["start_s"] >= first["end_s"]
     delivered = next(gate for gate in written["gates"] if gate["name"] == "delivered rate")
@@ -125,13 +159,13 @@ def test_an_open_loop_goes_on_at_its_own_times(command: Command, tmp_path: Path)
 
 def test_a_sweep_goes_on_with_the_level_that_was_interrupted(command: Command, tmp_path: Path) -> None:
     words = ("--users", "1,2,3", "-n", "60", "--out", "run.json", *SMALL)
-    with OpenAi(unhurried) as server:
-        interrupted(server, tmp_path, signal.SIGKILL, *words, after=100)
+    with OpenAi(held := Holding(100)) as server:
+        interrupted(server, held, tmp_path, signal.SIGKILL, *words)
         assert (tmp_path / "run-1.json").exists() and not (tmp_path / "run-2.json").exists()
         sent = len(server.asked)
         status, out, _ = command(f"{server.url}/v1", *words, "--resume", "--json")
         again = len(server.asked) - sent
-    assert status == 0 and 60 < again < 120
+    assert status == 0 and 60 < again <= 60 + 22
     levels = json.loads(out)["levels"]
     assert [level["whole"]["counts"]["ok"] for level in levels] == [60, 60, 60]
     assert [len(level["segments"]) for level in levels] == [0, 2, 0]
@@ -154,8 +188,8 @@ def test_a_run_of_something_else_is_not_gone_on_with_and_what_differs_is_named(
     command: Command, tmp_path: Path
 ) -> None:
     words = (*STEADY, *SMALL, "--processes", "1")
-    with OpenAi(unhurried) as server:
-        interrupted(server, tmp_path, signal.SIGKILL, *words, after=5)
+    with OpenAi(held := Holding(5)) as server:
+        interrupted(server, held, tmp_path, signal.SIGKILL, *words)
         sent = len(server.asked)
         for other, said in DIFFERING:
             status, out, err = command(f"{server.url}/v1", *words, *other, "--resume")
@@ -169,8 +203,8 @@ def test_a_dataset_that_has_changed_is_another_one(command: Command, tmp_path: P
     lengths = tmp_path / "lengths.csv"
     lengths.write_text("input,output\n16,4\n")
     words = ("--users", "2", "-n", "120", "--dataset", "lengths.csv", *SMALL[4:], "--out", "run.json")
-    with OpenAi(unhurried) as server:
-        interrupted(server, tmp_path, signal.SIGKILL, *words, after=5)
+    with OpenAi(held := Holding(5)) as server:
+        interrupted(server, held, tmp_path, signal.SIGKILL, *words)
         lengths.write_text("input,output\n16,5\n")
         status, _, err = command(f"{server.url}/v1", *words, "--resume")
     assert status == 1 and "content of lengths.csv is SHA-256 " in err
@@ -191,8 +225,8 @@ def test_there_must_be_something_to_go_on_with(command: Command, tmp_path: Path)
 
 
 def test_without_resume_a_run_begins_anew(command: Command, tmp_path: Path) -> None:
-    with OpenAi(unhurried) as server:
-        interrupted(server, tmp_path, signal.SIGKILL, *STEADY, *SMALL)
+    with OpenAi(held := Holding(40)) as server:
+        interrupted(server, held, tmp_path, signal.SIGKILL, *STEADY, *SMALL)
         sent = len(server.asked)
         status, out, _ = command(f"{server.url}/v1", *STEADY, *SMALL)
         assert len(server.asked) - sent == 120
