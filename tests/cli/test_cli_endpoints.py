@@ -74,7 +74,10 @@ def test_an_update_that_names_nothing_changes_nothing_and_says_so(
 
 
 def test_several_served_entities_are_told_each_with_its_traffic(capsys: pytest.CaptureFixture[str]) -> None:
-    big, small = entity(name="big", traffic=80), entity(name="small", traffic=20, model="tiny", state="asleep")
+    big, small = (
+        entity(name="big", traffic=80),
+        entity(name="small", traffic=20, model="tiny", model_version="2", state="asleep"),
+    )
     told = endpoint(entities=[big, small], options={"overload": "spill", "fallback": True})
     print_endpoint(told)
     said = capsys.readouterr().out
@@ -83,9 +86,9 @@ def test_several_served_entities_are_told_each_with_its_traffic(capsys: pytest.C
     print_endpoints([told, endpoint(name="other")])
     rows = [line.split()[:5] for line in capsys.readouterr().out.splitlines() if line.strip()[:4] in ("chat", "othe")]
     assert rows == [
-        ["chat", "big", "80%", "sim", "ready"],
-        ["chat", "small", "20%", "tiny", "asleep"],
-        ["other", "sim-1", "100%", "sim", "ready"],
+        ["chat", "big", "80%", "sim/1", "ready"],
+        ["chat", "small", "20%", "tiny/2", "asleep"],
+        ["other", "sim-1", "100%", "sim/1", "ready"],
     ]
 
 

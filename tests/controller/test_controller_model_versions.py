@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from controller_http import Http, served_over_http
 from controller_world import CHUNK, World
@@ -13,7 +14,7 @@ from controller_world import CHUNK, World
 from headrace.config import FirstEndpoint
 from headrace.controller.bootstrap import Outcome, first_endpoint, measure_first
 from headrace.models.registry import Registry
-from headrace.profiles.files import path_of
+from headrace.profiles.files import load, path_of, save
 
 BASE = "/api/2.0/serving-endpoints"
 SECOND_CHUNK = 400
@@ -115,6 +116,18 @@ async def test_an_update_to_version_2_comes_up_beside_version_1_and_takes_over(h
     assert (now["entity_version"], now["name"]) == ("2", "toy-2")
     told = [one["message"] for one in (await http.get("/api/headrace/v1/events?endpoint=a"))[1]["events"]]
     assert any("of toy/2 (measured profile" in message for message in told)
+
+
+async def test_who_waits_for_an_update_learns_how_long_its_starts_take(http: Http) -> None:
+    http.world.create("a", 1, 1)
+    await http.world.step()
+    await http.world.step()
+    assert (await http.get("/api/headrace/v1/endpoints/a"))[1]["start_s"] == 1.0, "as the fleet told"
+    second(http)
+    path = path_of(Registry(http.world.data.models).get("toy", "2"), http.world.data.profiles)
+    save(path, msgspec.structs.replace(load(path), start_s=90.0))
+    assert (await put(http, asked("2", chunk=SECOND_CHUNK)))[0] == 200
+    assert (await http.get("/api/headrace/v1/endpoints/a"))[1]["start_s"] == 90.0
 
 
 async def test_a_version_that_is_not_said_stays_and_a_new_endpoint_has_the_newest(http: Http) -> None:

@@ -31,7 +31,7 @@ def print_endpoints(endpoints: list[dict[str, Any]]) -> None:
             [
                 endpoint["name"],
                 *((entity["name"], f"{entity['traffic']}%") if several else ()),
-                entity["model"],
+                f"{entity['model']}/{entity['model_version']}",
                 entity["state"],
                 entity["chunks_in_use"],
                 f"{entity['min_chunks']} to {entity['max_chunks']}",
