@@ -15,7 +15,7 @@ from headrace import __version__
 from headrace.cli.main import main
 from headrace.decisions.reader import DecisionLogError, read
 from headrace.planner.replay import Replay, replay
-from headrace.policy.scaling import Knobs
+from headrace.policy.scaling import LAW, Knobs
 
 
 def live(folder: Path, *, seconds: int = 200, rotate_bytes: int = 1 << 20, seed: int = 1) -> int:
@@ -110,6 +110,24 @@ def test_of_another_version_number_and_words_must_agree_but_not_every_input(
     assert again(tmp_path).difference is not None
 
 
+def of_another_law(line: dict[str, Any]) -> bool:
+    """The record that says by which law what follows was decided, as it was before laws had numbers."""
+    if line["record"] != "began":
+        return False
+    assert line.pop("law") == LAW
+    return True
+
+
+def test_of_another_law_the_number_of_chunks_must_agree_but_not_the_words(tmp_path: Path) -> None:
+    live(tmp_path)
+    change(tmp_path, of_another_law)
+    change(tmp_path, scaled, reason="as I like it")
+    came = again(tmp_path)
+    assert (came.difference, came.laws) == (None, {1})
+    change(tmp_path, lambda line: line.get("reason") == "as I like it", chunks=9)
+    assert again(tmp_path).difference is not None
+
+
 def test_a_record_of_what_was_not_introduced_is_an_error(tmp_path: Path) -> None:
     live(tmp_path, seconds=3)
     change(tmp_path, lambda line: line["record"] == "report", of=7)
@@ -139,6 +157,20 @@ def test_the_command_fails_at_the_first_difference(tmp_path: Path, capsys: pytes
     said = capsys.readouterr().err
     assert "another decision on chat/big after" in said
     assert "recorded 'as I like it', decided again '1 -> " in said
+
+
+def test_the_command_tells_what_another_law_decided(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    live(tmp_path)
+    change(tmp_path, of_another_law)
+    by = f"recorded by law 1, and this is law {LAW}"
+    assert run("decisions", "replay", str(tmp_path / "d.jsonl")) == 0
+    assert f"all with the same number of chunks; {by}" in capsys.readouterr().out
+    assert run("decisions", "replay", str(tmp_path / "d.jsonl"), "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["laws"], told["law"]) == ([1], LAW)
+    change(tmp_path, scaled, chunks=9)
+    assert run("decisions", "replay", str(tmp_path / "d.jsonl")) == 1
+    assert by in capsys.readouterr().err
 
 
 def test_the_command_fails_on_what_is_no_decision_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

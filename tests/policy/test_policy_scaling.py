@@ -96,7 +96,9 @@ def test_scaling_never_leaves_the_range_and_its_inputs_decide_again(steps: list[
 def test_up_at_once_to_the_demand_with_headroom() -> None:
     decision = decide(seen(offered_fast=280), KNOBS, State(target=1))
     assert decision.chunks == 4
-    assert decision.reason == "1 -> 4 chunks: 280 reference tokens/s offered, 0.0 s of backlog"
+    assert decision.reason == (
+        "1 -> 4 chunks: at least 280 reference tokens/s offered over the last 69 s, 0.0 s of backlog"
+    )
 
 
 def test_the_target_counts_chunks_that_are_starting() -> None:
@@ -129,15 +131,17 @@ def test_chunks_that_serve_demand_do_not_count_for_the_backlog() -> None:
 def test_what_chance_brings_into_the_fast_window_is_not_taken_for_a_rise() -> None:
     clump = seen(offered_fast=150, offered_slow=90, request_work=500)
     # 69 s of 150 with requests of 500 on average: one time in ten 58 more than their rate.
-    assert decide(clump, KNOBS, State(target=2)).reason.startswith("2 chunks kept: 92 reference tokens/s offered")
+    assert decide(clump, KNOBS, State(target=2)).reason.startswith("2 chunks kept: at least 92 reference ")
     assert decide(replace(clump, offered_fast=300), KNOBS, State(target=2)).chunks == 3
-    assert decide(replace(clump, request_work=5), KNOBS, State(target=1)).reason.startswith("1 -> 2 chunks: 144 ")
+    assert decide(replace(clump, request_work=5), KNOBS, State(target=1)).reason.startswith(
+        "1 -> 2 chunks: at least 144 "
+    )
 
 
 def test_a_jump_is_seen_within_a_service_time_but_not_in_a_few_requests() -> None:
     # Requests of 10, and 23 s of 280: 644 of them are no chance. Of 1000 each, six and a half may well be.
     jump = seen(offered_fast=95, offered_slow=60, offered_short=280, request_work=10)
-    assert decide(jump, KNOBS, State(target=1)).reason.startswith("1 -> 3 chunks: 241 ")
+    assert decide(jump, KNOBS, State(target=1)).reason.startswith("1 -> 3 chunks: at least 241 ")
     assert decide(replace(jump, request_work=1000), KNOBS, State(target=1)).chunks == 1
 
 
@@ -146,6 +150,15 @@ def test_a_queue_that_chance_brings_of_a_steady_demand_asks_for_nothing() -> Non
     assert decide(steady, KNOBS, State(target=1)).chunks == 2
     assert decide(replace(steady, request_work=130), KNOBS, State(target=1)).chunks == 1
     assert decide(replace(steady, request_work=130, backlog_work=2400, queued=18), KNOBS, State(target=1)).chunks == 3
+
+
+def test_words_say_over_which_window_and_whether_chance_was_taken_off() -> None:
+    def said(**more: float) -> str:
+        return decide(seen(request_work=5, **more), KNOBS, State(target=1)).reason
+
+    assert "chunks: at least 281 reference tokens/s offered over the last 23 s, " in said(offered_short=310)
+    assert "chunks: at least 292 reference tokens/s offered over the last 69 s, " in said(offered_fast=300)
+    assert "chunks: 300 reference tokens/s offered over the last 150 s, " in said(offered_fast=300, offered_slow=300)
 
 
 def test_down_only_after_fewer_sufficed_for_the_whole_window() -> None:

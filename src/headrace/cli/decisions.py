@@ -14,6 +14,7 @@ from headrace.cli.options import JsonOption
 from headrace.cli.output import console, print_json
 from headrace.decisions.reader import read
 from headrace.planner.replay import Difference, Replay, replay
+from headrace.policy.scaling import LAW
 
 app = typer.Typer(help="Recorded scaling decisions.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -32,20 +33,24 @@ def replay_file(
     *,
     json_output: JsonOption = False,
 ) -> None:
-    """Decide again what was recorded and compare, decision by decision. Exit status 1 at the first difference."""
+    """Decide again what was recorded and compare, decision by decision. Exit status 1 at the first difference.
+
+    What another law recorded is compared by the number of chunks alone: it has words of its own.
+    """
     came = replay(read(file))
     if json_output:
         told = asdict(came) | {"entities": len(came.entities), "endpoints": sorted(came.endpoints)}
-        told |= {"versions": sorted(came.versions)}
+        told |= {"versions": sorted(came.versions), "laws": sorted(came.laws), "law": LAW}
         print_json(told | {"identical": came.difference is None})
     if came.difference is not None:
         raise CommandError(_otherwise(came, came.difference))
     if not json_output:
         entities, endpoints = _counted(len(came.entities), "served entity"), _counted(len(came.endpoints), "endpoint")
         segments = "" if came.segments == 1 else f" in {came.segments} segments"
+        agree = "all identical" if came.laws <= {LAW} else f"all with the same number of chunks{_other_laws(came)}"
         console().print(
             f"{_counted(came.decisions, 'decision')} on {entities} of {endpoints} over {came.seconds:.0f} s{segments}, "
-            f"all identical; {came.changes} changed the number of chunks",
+            f"{agree}; {came.changes} changed the number of chunks",
             markup=False,
         )
 
@@ -58,7 +63,13 @@ def _otherwise(came: Replay, difference: Difference) -> str:
     versions = ", ".join(sorted(came.versions - {__version__}))
     other = f"; recorded by version {versions}, and this is {__version__}" if versions else ""
     where = f"{difference.place}: another decision on {difference.entity}"
-    return f"{where} after {came.decisions} identical ones: {what}{other}"
+    return f"{where} after {came.decisions} identical ones: {what}{other}{_other_laws(came)}"
+
+
+def _other_laws(came: Replay) -> str:
+    """Where the law is another one since, a difference is no fault of the log."""
+    laws = ", ".join(str(law) for law in sorted(came.laws - {LAW}))
+    return f"; recorded by law {laws}, and this is law {LAW}" if laws else ""
 
 
 def _counted(count: int, noun: str) -> str:

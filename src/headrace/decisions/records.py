@@ -33,6 +33,8 @@ class Began(_Record, frozen=True, tag="began"):
     why: str
     """``start`` of a controller, which knows nothing yet; ``rotation`` to another file; ``gap`` after records that the
     disk did not take."""
+    law: int = 1
+    """``policy.scaling.LAW``, or a law from before they had numbers."""
 
 
 class Watched(_Record, frozen=True, tag="watched"):

@@ -17,7 +17,7 @@ from typing import Protocol
 from headrace import __version__
 from headrace.decisions.records import FORMAT, Began, Decided, Record, Reported, Terms, Watched, digest, encode
 from headrace.policy.observing import Bought, Chunks, Memory, Report
-from headrace.policy.scaling import Decision, Knobs, State
+from headrace.policy.scaling import LAW, Decision, Knobs, State
 
 ROTATE_BYTES = 64 << 20
 KEPT_FILES = 4
@@ -139,7 +139,7 @@ class DecisionLog:
             return
         self._numbers, self._terms, self._next = {}, {}, 0
         now, now_ms = self._now(), self._now_ms()
-        self._write(Began(format=FORMAT, version=__version__, at_ms=now_ms, now=now, why=self._why))
+        self._write(Began(format=FORMAT, version=__version__, law=LAW, at_ms=now_ms, now=now, why=self._why))
         if self._fd is not None:
             self._why, self.failure = "rotation", None
 

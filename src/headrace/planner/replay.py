@@ -1,7 +1,7 @@
 """Decides again what a decision log holds, with the objects that decided it, and compares decision by decision.
 
-What the same version recorded must agree to the last bit of every input; of another version's records, which may have
-looked at more or less, number and words must agree.
+What the same version recorded must agree to the last bit of every input. Another version may have looked at more or
+less: number and words must agree. Another law has words of its own: the number must.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from headrace import __version__
 from headrace.decisions.reader import DecisionLogError, Line
 from headrace.decisions.records import Began, Decided, Reported, Terms, Watched, digest
 from headrace.policy.observing import Observer
-from headrace.policy.scaling import Decision, State, decide
+from headrace.policy.scaling import LAW, Decision, State, decide
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +49,8 @@ class Replay:
     """Their names."""
     versions: set[str] = field(default_factory=set)
     """Of Headrace, that decided."""
+    laws: set[int] = field(default_factory=set)
+    """By their numbers (``policy.scaling.LAW``), those by which it was decided."""
     difference: Difference | None = None
 
 
@@ -61,14 +63,15 @@ class _Subject:
 
 def replay(lines: Iterable[Line]) -> Replay:
     """Raises what reading ``lines`` raises, and DecisionLogError where a record is of an entity that was not named."""
-    came, subjects, looked, exact = Replay(), dict[int, _Subject](), None, True
+    came, subjects, looked, by = Replay(), dict[int, _Subject](), None, (LAW, __version__)
     for line in lines:
         match record := line.record:
             case Began():
                 subjects, looked = {}, None
                 came.segments += 1
                 came.versions.add(record.version)
-                exact = record.version == __version__
+                came.laws.add(record.law)
+                by = record.law, record.version
             case Watched():
                 subjects[record.of] = _Subject(Observer.restored(record.memory), record.state)
                 came.entities.add(record.entity)
@@ -79,7 +82,7 @@ def replay(lines: Iterable[Line]) -> Replay:
                 _of(subjects, record.of, line).observer.report(record.now, record.gateway, record)
             case Decided():
                 subject = _of(subjects, record.of, line)
-                before, came.difference = subject.state.target, _decide(subject, record, line, exact=exact)
+                before, came.difference = subject.state.target, _decide(subject, record, line, by)
                 if came.difference is not None:
                     return came
                 came.decisions += 1
@@ -97,7 +100,7 @@ def _of(subjects: dict[int, _Subject], of: int, line: Line) -> _Subject:
     return subject
 
 
-def _decide(subject: _Subject, record: Decided, line: Line, *, exact: bool) -> Difference | None:
+def _decide(subject: _Subject, record: Decided, line: Line, by: tuple[int, str]) -> Difference | None:
     terms = subject.terms
     if terms is None:
         raise DecisionLogError(f"{line.place}: by which terms it was decided was not said before")
@@ -111,7 +114,7 @@ def _decide(subject: _Subject, record: Decided, line: Line, *, exact: bool) -> D
     )
     decision = decide(observation, terms.knobs, subject.state)
     subject.state = decision.state
-    if _same(decision, record, exact=exact):
+    if _same(decision, record, by):
         return None
     return Difference(
         place=line.place,
@@ -122,7 +125,11 @@ def _decide(subject: _Subject, record: Decided, line: Line, *, exact: bool) -> D
     )
 
 
-def _same(decision: Decision, record: Decided, *, exact: bool) -> bool:
+def _same(decision: Decision, record: Decided, by: tuple[int, str]) -> bool:
+    """``by``: law and version that recorded it."""
+    law, version = by
+    if law != LAW:
+        return decision.chunks == record.chunks
     if (decision.chunks, decision.reason) != (record.chunks, record.reason):
         return False
-    return not exact or digest(decision) == record.digest
+    return version != __version__ or digest(decision) == record.digest

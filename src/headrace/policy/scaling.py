@@ -12,6 +12,10 @@ from typing import Any
 
 from headrace.policy.work import REFERENCE_WORK
 
+LAW = 2
+"""Number of this law, for what is recorded of it: another one as soon as the same inputs may give another decision or
+other words. 1: all before they had numbers."""
+
 SERVICE_TIMES_IN_FAST_WINDOW = 3
 """The fast window holds at least so many service times: in a shorter one a single long request is a jump."""
 
@@ -170,7 +174,7 @@ def decide(obs: Observation, knobs: Knobs, state: State) -> Decision:
     short_s = short_window(fast_s)
     risen = obs.offered_fast - RISE_DEVIATIONS * _chance(obs.offered_fast, obs.request_work, fast_s)
     jumped = obs.offered_short - JUMP_DEVIATIONS * _chance(obs.offered_short, obs.request_work, short_s)
-    demand = max(jumped, risen, obs.offered_slow)
+    demand, seen_s = max((jumped, short_s), (risen, fast_s), (obs.offered_slow, slow_s))
     # What runs or starts works off the queue with what demand leaves of it. If that takes longer than the wait target,
     # the rest asks for more, but for no more chunks than those that wait would fill. What chance brings of a steady
     # demand within a service time is gone again before a chunk could start.
@@ -186,7 +190,9 @@ def decide(obs: Observation, knobs: Knobs, state: State) -> Decision:
     cautious = max(demand * (1 + DOWN_HEADROOM_FACTOR * knobs.headroom), unlucky * (1 + knobs.headroom)) + catch_up
     enough = _clamp(_whole(cautious / obs.chunk), floor, obs.max_chunks)
     watched = _watch(state, obs.now, enough, knobs)
-    seen = f"{demand:,.0f} reference tokens/s offered, {_backlog_s(obs):.1f} s of backlog"
+    least = "at least " if seen_s < slow_s else ""  # chance was taken off
+    offered = f"{least}{demand:,.0f} reference tokens/s offered over the last {seen_s:.0f} s"
+    seen = f"{offered}, {_backlog_s(obs):.1f} s of backlog"
 
     def settled(chunks: int, why: str) -> Decision:
         return decided(chunks, why, replace(watched, target=chunks, decided_at=obs.now))
