@@ -16,11 +16,11 @@ COMPILED = {
     ),
     "wire": (
         "chunked chunked_body client client_connection errors event_relay exchange limits message request_parser "
-        "response_head server server_connection sse transfer"
+        "response_head rest server server_connection sse transfer"
     ),
     "gateway": (
-        "access account app auth call endpoint entity flight latency live meter prompt relay replica request "
-        "request_ids splice upstream_body"
+        "access account app attempt auth call content_type endpoint entity flight latency live meter prompt relay "
+        "replica request request_ids splice time_limits upstream_body"
     ),
     "journal": "format writer",
 }

@@ -17,13 +17,15 @@ from headrace.gateway.account import CLIENT_CLOSED, STREAM_S, Account
 from headrace.gateway.auth import not_permitted
 from headrace.gateway.body import Shape
 from headrace.gateway.call import Route, understand
+from headrace.gateway.content_type import JSON
 from headrace.gateway.cors import Cors
 from headrace.gateway.errors import ApiError
-from headrace.gateway.flight import JSON, Flight, TimeLimits
+from headrace.gateway.flight import Flight
 from headrace.gateway.live import Live
 from headrace.gateway.outbox import Outbox
 from headrace.gateway.proxy import Proxy
 from headrace.gateway.request_ids import RequestIds
+from headrace.gateway.time_limits import TimeLimits
 from headrace.gateway.usage import UsageShown
 from headrace.wire.exchange import ClientGone, Exchange
 from headrace.wire.message import Header, field_lines

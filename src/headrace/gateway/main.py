@@ -20,12 +20,12 @@ from headrace.gateway.access import NO_LOG, AccessLog
 from headrace.gateway.app import App
 from headrace.gateway.config import GatewayConfig
 from headrace.gateway.cors import Cors
-from headrace.gateway.flight import TimeLimits
 from headrace.gateway.link import Link
 from headrace.gateway.live import Live
 from headrace.gateway.open_files import room_for
 from headrace.gateway.outbox import Outbox
 from headrace.gateway.proxy import Proxy
+from headrace.gateway.time_limits import TimeLimits
 from headrace.journal.writer import JournalError, Writer
 from headrace.wire.server import Server
 from headrace.wire.tls import TlsError, server_context

@@ -5,6 +5,6 @@ It knows nothing of tokens, keys or JSON, and imports nothing of the project.
 
 - ``server``: ``Server`` and what a handler sees, ``Exchange``.
 - ``limits``, ``tls``: what a server takes, and how it is encrypted.
-- ``client``: ``Client``, the ``Response`` it returns, and its errors.
+- ``client``: ``Client``, the ``Response`` it returns, and its errors. ``rest``: what may come after an answer.
 - ``sse``: borders of events.
 """
