@@ -7,20 +7,18 @@ SIGTERM ends it. llama.cpp's own messages go to stderr.
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
 import signal
 import sys
 import threading
 import time
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
 from headrace.engines.base import EngineError, ReplicaReport, ReplicaSpec
 from headrace.engines.llamacpp import LlamaCppEngine
+from headrace.engines.loopback import ask
 
 BATCH = 256
 """Tokens of prefill between two looks at the queue: bounds both the stall that other streams see and the time until a
@@ -87,17 +85,11 @@ def parameters(spec: ReplicaSpec) -> Any:
 
 def warm_up(url: str, secret: str) -> None:
     """Answer one short request, so that the first user does not pay for page faults."""
-    address = urlsplit(url)
-    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=WARM_UP_TIMEOUT_S)
-    body = json.dumps({"prompt": "Water flows", "max_tokens": 4, "ignore_eos": True})
-    try:
-        connection.request("POST", "/v1/completions", body, {"Authorization": f"Bearer {secret}"})
-        answer = connection.getresponse()
-        text = answer.read()
-        if answer.status != http.HTTPStatus.OK:
-            raise RuntimeError(f"the warm-up request was answered {answer.status}: {text[:300]!r}")
-    finally:
-        connection.close()
+    body = {"prompt": "Water flows", "max_tokens": 4, "ignore_eos": True}
+    port = int(url.rpartition(":")[2])
+    status, text = ask(port, "POST", "/v1/completions", secret, body, timeout_s=WARM_UP_TIMEOUT_S)
+    if status != 200:
+        raise RuntimeError(f"the warm-up request was answered {status}: {text[:300]!r}")
 
 
 def explain(spec: ReplicaSpec, error: Exception) -> str:

@@ -9,7 +9,6 @@ stderr. SIGTERM ends both; when the program ends, so does this, and says with wh
 from __future__ import annotations
 
 import ctypes
-import http.client
 import json
 import os
 import signal
@@ -20,7 +19,6 @@ import tempfile
 import threading
 import time
 from collections import deque
-from http import HTTPStatus
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -28,6 +26,7 @@ import msgspec
 
 from headrace.engines.base import EngineError, ReplicaReport, ReplicaSpec
 from headrace.engines.catalogue import engine_for
+from headrace.engines.loopback import HOST, ask
 from headrace.engines.program import Launch, ProgramEngine
 
 ASK_EVERY_S = 0.25
@@ -127,7 +126,7 @@ def run(spec: ReplicaSpec, started: float, stopping: threading.Event, folder: Pa
             say(
                 ReplicaReport(
                     state="ready",
-                    url=f"http://127.0.0.1:{port}",
+                    url=f"http://{HOST}:{port}",
                     load_s=round(time.monotonic() - started, 3),
                     engine_version=f"{engine.name} {version}" if version else None,
                 )
@@ -150,12 +149,12 @@ class Server:
 
     def __init__(self, port: int, secret: str) -> None:
         self._port = port
-        self._headers = {"Authorization": f"Bearer {secret}", "Content-Type": "application/json"}
+        self._secret = secret
 
     def is_ready(self) -> bool:
         try:
-            return self._ask("GET", "/health")[0] == HTTPStatus.OK
-        except (OSError, http.client.HTTPException):
+            return self._ask("GET", "/health")[0] == 200
+        except OSError:
             return False  # it does not listen yet
 
     def warm_up(self, model: str) -> None:
@@ -168,9 +167,9 @@ class Server:
         for path, body in asked.items():
             try:
                 status, text = self._ask("POST", path, body, WARM_UP_S)
-            except (OSError, http.client.HTTPException) as error:
+            except OSError as error:
                 raise EngineError(f"the first request was not answered: {error or type(error).__name__}") from None
-            if status == HTTPStatus.OK:
+            if status == 200:
                 return
             answers.append(f"{path} was answered {status}: {text[:300].decode(errors='replace')}")
         raise EngineError("; ".join(answers))
@@ -178,24 +177,18 @@ class Server:
     def version(self, path: str, member: str) -> str | None:
         try:
             status, text = self._ask("GET", path)
-            return str(json.loads(text)[member]) if status == HTTPStatus.OK else None
-        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+            return str(json.loads(text)[member]) if status == 200 else None
+        except (OSError, ValueError, KeyError, TypeError):
             return None  # not worth failing for
 
     def _ask(self, method: str, path: str, body: object = None, timeout_s: float = ANSWER_S) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=timeout_s)
-        try:
-            connection.request(method, path, None if body is None else json.dumps(body), self._headers)
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        finally:
-            connection.close()
+        return ask(self._port, method, path, self._secret, body, timeout_s=timeout_s)
 
 
 def free_port() -> int:
     """Of 127.0.0.1."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
         return port
 
