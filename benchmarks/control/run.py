@@ -1,7 +1,8 @@
 """What a look of the controller costs with 500 endpoints, and how soon what is ready is routed to.
 
-The controller, its store (SQLite on this machine's disk) and its snapshots are the real ones; replicas and the reports
-of gateways are records (``standin``). A real gateway process takes the snapshots in the last part.
+The controller, its store (SQLite on this machine's disk) and its snapshots are the real ones; replicas are those of its
+tests, which are records, and so are the reports of gateways (``standin``). A real gateway process takes the snapshots
+in the last part.
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ from pathlib import Path
 
 import msgspec
 
-sys.path.insert(0, str(Path(__file__).parent))
-from standin import StandInFleet, StandInGateway
+sys.path.append(str(Path(__file__).parents[2] / "tests"))
+sys.path.append(str(Path(__file__).parents[2] / "tests" / "controller"))
+from controller_world import CHUNK, ToyFleet, entity, profile_of
+from standin import StandInGateway, WallClock
 
-from headrace.controller.asked import AskedConfig, AskedEntity
+from headrace.controller.asked import AskedConfig
 from headrace.controller.config import ControllerConfig
 from headrace.controller.controller import Controller
 from headrace.controller.endpoint import Options
@@ -36,9 +39,7 @@ from headrace.controller.gateways import RECONNECT_GRACE_S
 from headrace.gateway.config import GatewayConfig
 from headrace.models.registry import Registry
 from headrace.paths import DataDir
-from headrace.policy.work import RAW_TOKENS
-from headrace.profiles.files import save
-from headrace.profiles.profile import Profile
+from headrace.profiles.files import path_of, save
 
 QUICK = bool(os.environ.get("QUICK"))
 ENDPOINTS = 100 if QUICK else 500
@@ -47,7 +48,7 @@ REPLICAS = 2
 LOOKS = 30 if QUICK else 100
 MANY = 64
 """Replicas of the one endpoint that has so many."""
-CHUNK = 1000
+PLACES = 10_000
 TARGET_MS = 100.0
 
 
@@ -84,51 +85,20 @@ async def timed(work: Callable[[], Awaitable[object] | None]) -> Took:
 
 
 def data_dir(folder: Path) -> DataDir:
-    """With a simulated model and a profile made up for this benchmark: only its chunk matters."""
+    """With a simulated model, and a profile of which only the chunk matters."""
     data = DataDir(folder)
     data.create()
     model = Registry(data.models).add("sim", simulated=True, slots=4, engine_args={"null": True})
-    profile = {
-        "id": "sim-control-benchmark",
-        "model": "sim",
-        "model_version": "1",
-        "model_sha256": None,
-        "engine": "simulated",
-        "engine_version": None,
-        "status": "measured",
-        "chunk": CHUNK,
-        "chunk_mean": CHUNK,
-        "chunk_low": CHUNK,
-        "chunk_high": CHUNK,
-        "slots": model.slots,
-        "weights": msgspec.to_builtins(RAW_TOKENS),
-        "fit_error": 0.0,
-        "shapes": [],
-        "replicas_loaded": 1,
-        "start_s": None,
-        "memory_bytes": None,
-        "hardware": None,
-        "measured_at": None,
-        "duration_s": 0.0,
-        "method": "made up for the control benchmark",
-    }
-    save(data.profiles / "sim.json", msgspec.convert(profile, Profile))
+    save(path_of(model, data.profiles), profile_of(model, CHUNK))
     return data
 
 
 def create(controller: Controller, name: str, low: int, high: int) -> None:
-    asked = AskedEntity(
-        name=None,
-        model="sim",
-        version=None,
-        min_tokens_s=low * CHUNK,
-        max_tokens_s=high * CHUNK,
-        scale_to_zero=False,
-    )
-    controller.endpoints.create(name, AskedConfig(entities=(asked,)), creator="benchmark", options=Options())
+    asked = AskedConfig(entities=(entity(None, low, high, model="sim"),))
+    controller.endpoints.create(name, asked, creator="benchmark", options=Options())
 
 
-async def looks(controller: Controller, gateway: StandInGateway, fleet: StandInFleet) -> list[Row]:
+async def looks(controller: Controller, gateway: StandInGateway, fleet: ToyFleet) -> list[Row]:
     """Looks while everything is as it should be and a load comes in, and looks of which each finds a dead replica."""
     reports, steady, points, eventful = [], [], [], []
     for _ in range(LOOKS):
@@ -149,13 +119,13 @@ async def looks(controller: Controller, gateway: StandInGateway, fleet: StandInF
     ]
 
 
-async def many_become_ready(controller: Controller, gateway: StandInGateway, fleet: StandInFleet) -> Row:
+async def many_become_ready(controller: Controller, gateway: StandInGateway, fleet: ToyFleet) -> Row:
     """``MANY`` replicas of one endpoint are ready at the same moment: one look later gateways are told of all."""
     seconds = []
     for number in range(5):
         create(controller, f"many-{number}", MANY, MANY)
         await controller.reconciler.step()
-        assert fleet.load() >= MANY
+        fleet.load()
         endpoint = controller.endpoints.get(f"many-{number}")
         seconds.append(await timed(controller.reconciler.step))
         assert controller.link.snapshot is not None
@@ -216,7 +186,7 @@ async def published(controller: Controller) -> Row:
 
 
 async def measure(folder: Path, profile: cProfile.Profile | None) -> list[Row]:
-    fleet = StandInFleet()
+    fleet = ToyFleet(WallClock(), PLACES)
     controller = Controller(ControllerConfig(data_dir=str(folder), price_micro=3_600_000), fleet)
     try:
         print(f"making {ENDPOINTS} endpoints of {REPLICAS} replicas ...", file=sys.stderr)
