@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from headrace.cli.connection import connect
-from headrace.cli.options import DataDirOption, EndpointOption, JsonOption, KeyOption, UrlOption
+from headrace.cli.option_group import spread
+from headrace.cli.options import EndpointOption, JsonOption
 from headrace.cli.output import console, number, print_json, print_table
+from headrace.cli.server_option import ServerOptions
 from headrace.cli.times import unix_ms
 
 HOW = (
@@ -20,19 +21,18 @@ HOW = (
 )
 
 
+@spread
 def bill(
     *,
     endpoint: EndpointOption = None,
     since: Annotated[str | None, typer.Option("--from", metavar="TIME", help="Such as 2026-11-22 or 2h (ago).")] = None,
     until: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Default: now.")] = None,
-    url: UrlOption = None,
-    api_key: KeyOption = None,
-    data_dir: DataDirOption = None,
+    server: ServerOptions,
     json_output: JsonOption = False,
 ) -> None:
     """What the chunks cost, in hourly lines, each with the numbers that it is made from."""
     from_ms, to_ms = unix_ms(since, "--from"), unix_ms(until, "--to")
-    told = connect(url, api_key, data_dir).get("/api/headrace/v1/bill", endpoint=endpoint, from_ms=from_ms, to_ms=to_ms)
+    told = server.connect().get("/api/headrace/v1/bill", endpoint=endpoint, from_ms=from_ms, to_ms=to_ms)
     if json_output:
         print_json(told)
         return

@@ -6,12 +6,14 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli.connection import connect
 from headrace.cli.errors import UsageError
-from headrace.cli.options import DataDirOption, EndpointOption, JsonOption, KeyOption, UrlOption
+from headrace.cli.option_group import spread
+from headrace.cli.options import EndpointOption, JsonOption
 from headrace.cli.output import at, print_json, print_table
+from headrace.cli.server_option import ServerOptions
 
 
+@spread
 def events(
     name: Annotated[str | None, typer.Argument(metavar="[ENDPOINT]", help="Only this endpoint.")] = None,
     *,
@@ -23,17 +25,14 @@ def events(
         list[str] | None,
         typer.Option("--kind", metavar="KIND", help="Only this kind, such as scaled. May be given again."),
     ] = None,
-    url: UrlOption = None,
-    api_key: KeyOption = None,
-    data_dir: DataDirOption = None,
+    server: ServerOptions,
     json_output: JsonOption = False,
 ) -> None:
     """What the server decided and what happened to it, with reasons. --json adds the inputs of each decision."""
     if name is not None and endpoint is not None:
         raise UsageError("name the endpoint once: `headrace events NAME`")
-    server = connect(url, api_key, data_dir)
     asked = {"endpoint": name or endpoint, "kind": kind, "limit": limit, "after": after, "before": before}
-    told = server.get("/api/headrace/v1/events", **asked)
+    told = server.connect().get("/api/headrace/v1/events", **asked)
     if json_output:
         print_json(told)
         return

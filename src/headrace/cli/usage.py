@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from headrace.cli.connection import connect
-from headrace.cli.options import DataDirOption, EndpointOption, JsonOption, KeyOption, UrlOption
+from headrace.cli.option_group import spread
+from headrace.cli.options import EndpointOption, JsonOption
 from headrace.cli.output import at, console, number, print_json, print_table
+from headrace.cli.server_option import ServerOptions
 from headrace.cli.times import unix_ms
 
 
@@ -32,6 +33,7 @@ DEFINITIONS = (
 )
 
 
+@spread
 def usage(
     *,
     endpoint: EndpointOption = None,
@@ -40,14 +42,12 @@ def usage(
         str | None, typer.Option("--from", metavar="TIME", help="Ended at or after, such as 2h (ago).")
     ] = None,
     until: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Ended before.")] = None,
-    url: UrlOption = None,
-    api_key: KeyOption = None,
-    data_dir: DataDirOption = None,
+    server: ServerOptions,
     json_output: JsonOption = False,
 ) -> None:
     """Tokens that requests used, raw and in reference tokens, from the ledger."""
     from_ms, to_ms = unix_ms(since, "--from"), unix_ms(until, "--to")
-    told = connect(url, api_key, data_dir).get(
+    told = server.connect().get(
         "/api/headrace/v1/usage",
         endpoint=endpoint,
         group=group.value,
