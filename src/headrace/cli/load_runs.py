@@ -110,7 +110,8 @@ class LoadRuns:
         from headrace.bench.preparation import prepare, with_prose  # noqa: PLC0415
         from headrace.bench.segments import Earlier  # noqa: PLC0415
         from headrace.bench.session import Session  # noqa: PLC0415
-        from headrace.cli.load_view import going_on, live_progress, print_note  # noqa: PLC0415
+        from headrace.cli.load_live import going_on, live_progress  # noqa: PLC0415
+        from headrace.cli.load_view import print_note  # noqa: PLC0415
         from headrace.cli.stopping import stop_on_signal, unless_stopped  # noqa: PLC0415
 
         earlier = Earlier() if self._unfinished is None else self._unfinished.earlier(level)
