@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from replicas import Engine, llama_70b_a100, llama_70b_h100, smollm2
-from workloads import Workload, day, steps, trace
+from workloads import Workload, day, moved, steps, trace
 
 from headrace.planner.result import Limits
 from headrace.policy.terms import Terms
@@ -27,16 +27,23 @@ HOUR_S = 3500.0
 STEP = ((1.0, 300.0), (8.0, 600.0), (1.0, 900.0))
 """Chunks of demand, and for how many seconds."""
 
+SEEDS = 1000
+"""Between those of two draws."""
 
-MADE_ON = ("step 1-8-1", "azure-2023-conversation", "mooncake-conversation")
+Make = Callable[[Path, int], Workload]
+"""Traffic, of the folder with the traces and the number of a draw of chance; the tables are of draw 0. Raises
+MissingError."""
+
+MADE_ON = ("step 1-8-1", "azure-2023-conversation", "mooncake-conversation", "a day in an hour, bursts")
+QUICK = ("step 1-8-1", "azure-2023-conversation", "a day in an hour, bursts")
+"""Of them, those of a quick run."""
 
 
 @dataclass(frozen=True)
 class Case:
     name: str
     engine: Engine
-    make: Callable[[Path], Workload]
-    """Of the folder with the traces. Raises MissingError."""
+    make: Make
     limits: Limits
     start_s: float
     """Of a replica."""
@@ -54,6 +61,11 @@ class Case:
         return self.name not in MADE_ON
 
     @property
+    def words(self) -> str:
+        limits = f"TTFT {self.limits.ttft_s:g} s, TPOT {1000 * self.limits.tpot_s:g} ms"
+        return f"{self.engine.name}, k {self.engine.slots}, start {self.start_s:g} s; {limits}"
+
+    @property
     def terms(self) -> Terms:
         return Terms(
             chunk=self.engine.chunk,
@@ -67,20 +79,24 @@ class Case:
         )
 
 
-def _steps(engine: Engine, stages: tuple[tuple[float, float], ...], seed: int) -> Callable[[Path], Workload]:
-    return lambda folder: steps(engine.chunk, stages, seed)
+def _steps(engine: Engine, stages: tuple[tuple[float, float], ...], seed: int) -> Make:
+    return lambda folder, draw: steps(engine.chunk, stages, seed + SEEDS * draw)
 
 
-def _day(engine: Engine, chunks: tuple[float, float], seed: int) -> Callable[[Path], Workload]:
+def _day(engine: Engine, chunks: tuple[float, float], seed: int, variation: float = 2.0) -> Make:
     work_s = (chunks[0] * engine.chunk, chunks[1] * engine.chunk)
-    return lambda folder: day(work_s, int(HOUR_S), 2.0, seed)
+    return lambda folder, draw: day(work_s, int(HOUR_S), variation, seed + SEEDS * draw)
 
 
-def _trace(name: str, keep: float, most_tokens: int, seed: int) -> Callable[[Path], Workload]:
-    return lambda folder: trace(folder / name, keep=keep, most_tokens=most_tokens, seed=seed)
+def _trace(name: str, keep: float, most_tokens: int, seed: int) -> Make:
+    def make(folder: Path, draw: int) -> Workload:
+        recorded = trace(folder / name, keep=keep, most_tokens=most_tokens, seed=seed)
+        return moved(recorded, HOUR_S + 60, draw) if draw else recorded
+
+    return make
 
 
-def _mooncake(keep: float, seed: int) -> Callable[[Path], Workload]:
+def _mooncake(keep: float, seed: int) -> Make:
     return _trace(MOONCAKE, keep, 32_768, seed)
 
 
@@ -104,4 +120,5 @@ def cases() -> list[Case]:
         Case("mooncake, 65% of users", long, _mooncake(0.65, 9), LONG, 30.0, HOUR_S, ready=5, context=32_768),
         Case("a day in an hour, bursts", a100, _day(a100, (1.0, 8.0), 9), CHAT, 30.0, HOUR_S),
         Case("constant 5.5 chunks", a100, _steps(a100, ((5.5, HOUR_S),), 5), CHAT, 30.0, HOUR_S, ready=6),
+        Case("bursts around 2.5 chunks", h100, _day(h100, (2.5, 2.5), 21, 3.0), CHAT, 5.0, HOUR_S, ready=3),
     ]

@@ -14,10 +14,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import floor, log10
 
-from headrace.policy.work import REFERENCE_INPUT_TOKENS, REFERENCE_OUTPUT_TOKENS, REFERENCE_WORK, Weights
+from headrace.policy.work import (
+    RAW_TOKENS,
+    REFERENCE_INPUT_TOKENS,
+    REFERENCE_OUTPUT_TOKENS,
+    REFERENCE_WORK,
+    Weights,
+)
 from headrace.profiles.fit import MeasuredShape, fit_weights
 from headrace.profiles.profile import IterationTime
-from headrace.profiles.simulate import replica_seconds
+from headrace.profiles.simulate import replica_seconds, true_chunk
 
 SHAPES = ((2048, 256), (1536, 64), (512, 64), (128, 256), (256, 32), (3072, 192))
 """Of a full profile."""
@@ -80,6 +86,12 @@ def smollm2() -> Engine:
         base_s=0.0067, prefill_s=0.005389, decode_s=0.0, context_s=6.577e-06, attention_s=1.3987e-06, prefill_budget=512
     )
     return engine("SmolLM2-135M, one core", model, slots=1)
+
+
+def plain() -> Engine:
+    """A made-up replica, whose reference tokens are tokens: that of the tests of the simulator."""
+    model = IterationTime(base_s=0.02, prefill_s=1e-4, decode_s=1e-3, context_s=1e-7, prefill_budget=1024)
+    return Engine("made up", model, 8, true_chunk(model, 8), RAW_TOKENS)
 
 
 def chunk_of(model: IterationTime, slots: int) -> float:

@@ -17,6 +17,9 @@ from headrace.bench.workload.datasets.tables import read_table
 
 Workload = list[tuple[float, int, int]]
 
+MOVED_S = 8.0
+"""Standard deviation: demand of a minute stays, and which requests come together does not."""
+
 
 class MissingError(Exception):
     """A file is not at hand; the message says which and where it comes from."""
@@ -65,6 +68,12 @@ def trace(path: Path, *, keep: float = 1.0, most_tokens: int, seed: int = 0) -> 
     draw = random.Random(seed)
     rows = zip(shapes.time_s.tolist(), shapes.inputs.tolist(), shapes.outputs.tolist(), strict=True)
     return [row for row in rows if draw.random() < keep and row[1] + row[2] <= most_tokens]
+
+
+def moved(workload: Workload, until_s: float, seed: int) -> Workload:
+    """Another draw of chance: each request comes some seconds sooner or later than it did."""
+    draw = random.Random(seed)
+    return sorted((min(max(0.0, at_s + draw.gauss(0, MOVED_S)), until_s), new, out) for at_s, new, out in workload)
 
 
 def _shapes(path: Path) -> Shapes:
