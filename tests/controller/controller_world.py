@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from controller_fleet import T0_MS, ToyFleet, TurnedClock
+from sqlalchemy import text
 
 from database_url import database_url
 from headrace.controller.asked import AskedConfig, AskedEntity, AskedRoute
@@ -167,6 +169,17 @@ class World:
         self.clock.ms += int(seconds * 1000)
         await self.controller.reconciler.step()
         await asyncio.gather(*self.controller.reconciler._stops.values())
+
+    async def break_off(self, seconds: float) -> None:
+        """A step that breaks off where it has an event to tell."""
+        self._execute("ALTER TABLE events RENAME TO events_gone")
+        with pytest.raises(Exception, match="events"):
+            await self.step(seconds)
+        self._execute("ALTER TABLE events_gone RENAME TO events")
+
+    def _execute(self, statement: str) -> None:
+        with self.controller.database.write() as session:
+            session.execute(text(statement))
 
     def kinds(self) -> list[str]:
         return [event.kind for event in self.controller.events.list(limit=1000)]

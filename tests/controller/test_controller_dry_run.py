@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from controller_http import Http, served_over_http
-from controller_world import CHUNK, World
+from controller_http import Http
+from controller_world import CHUNK
 
 BASE = "/api/2.0/serving-endpoints"
 DRY = "?dry_run=true"
-
-
-@pytest.fixture
-async def http(tmp_path: Path) -> AsyncIterator[Http]:
-    world = World(tmp_path / "data", places=4)
-    world.model()
-    world.fleet.ready_at_once = True
-    async with served_over_http(world) as http:
-        yield http
 
 
 def served(low: int, high: int) -> dict[str, Any]:

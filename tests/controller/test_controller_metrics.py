@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from controller_http import Http, served_over_http
-from controller_world import CHUNK, ToyGateway, World, empty_tick
+from controller_http import Http
+from controller_world import CHUNK, ToyGateway, empty_tick
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
 from test_controller_answers import ended
@@ -39,15 +39,6 @@ class Gateway(ToyGateway):
             answers=() if answers is None else (answers,),
         )
         self.world.controller.gateways.tick(self.name, tick, self.world.clock.now())
-
-
-@pytest.fixture
-async def http(tmp_path: Path) -> AsyncIterator[Http]:
-    world = World(tmp_path / "data", places=4)
-    world.model()
-    world.fleet.ready_at_once = True
-    async with served_over_http(world) as http:
-        yield http
 
 
 @pytest.fixture

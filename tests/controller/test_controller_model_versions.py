@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from controller_http import Http, served_over_http
+from controller_http import Http
 from controller_world import CHUNK, World
 
 from headrace.config import FirstEndpoint
@@ -18,15 +17,6 @@ from headrace.profiles.files import load, path_of, save
 
 BASE = "/api/2.0/serving-endpoints"
 SECOND_CHUNK = 400
-
-
-@pytest.fixture
-async def http(tmp_path: Path) -> AsyncIterator[Http]:
-    world = World(tmp_path / "data", places=4)
-    world.model()
-    world.fleet.ready_at_once = True
-    async with served_over_http(world) as http:
-        yield http
 
 
 def second(http: Http) -> None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from controller_http import Http, served_over_http
-from controller_world import World
+from controller_http import Http
 
 from headrace.controller.controller import Controller
 from headrace.controller.keys import digest
@@ -23,15 +21,6 @@ from headrace.gateway.snapshot import Ack, Hello
 PRINCIPALS = "/api/headrace/v1/service-principals"
 TOKEN = "/oidc/v1/token"
 ENDPOINTS = "/api/2.0/serving-endpoints"
-
-
-@pytest.fixture
-async def http(tmp_path: Path) -> AsyncIterator[Http]:
-    world = World(tmp_path / "data", places=4)
-    world.model()
-    world.fleet.ready_at_once = True
-    async with served_over_http(world) as http:
-        yield http
 
 
 async def make(http: Http, name: str = "job", **members: Any) -> dict[str, Any]:

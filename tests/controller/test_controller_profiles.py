@@ -3,14 +3,11 @@ by the API that the page, the status and the start of a server read."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from controller_http import Http, served_over_http
-from controller_world import World
+from controller_http import Http
 
 from headrace.controller.refusal import Refusal
 from headrace.models.registry import Registry
@@ -22,15 +19,6 @@ NOT_HERE = [
     ({"engine_version": "simulated 0"}, "measured with version simulated 0 of the engine, which is now simulated"),
     ({"hardware": msgspec.structs.replace(HERE, cpu="Other CPU")}, "measured on other hardware: processor Other CPU"),
 ]
-
-
-@pytest.fixture
-async def http(tmp_path: Path) -> AsyncIterator[Http]:
-    world = World(tmp_path / "data", places=4)
-    world.model()
-    world.fleet.ready_at_once = True
-    async with served_over_http(world) as http:
-        yield http
 
 
 def change(http: Http, changes: dict[str, Any]) -> None:

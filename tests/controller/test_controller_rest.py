@@ -6,14 +6,13 @@ import asyncio
 import json
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from controller_http import Http, served_over_http
-from controller_world import CHUNK, World
+from controller_http import Http
+from controller_world import CHUNK
 
 from headrace.controller.keys import ALL_TIERS
 from headrace.gateway.snapshot import Ack, Hello
@@ -30,15 +29,6 @@ async def test_a_measurement_is_stopped_by_its_endpoint(http: Http) -> None:
     assert "a" not in http.world.controller.measuring
     assert await http.delete(f"{own}/a/measuring") == (200, {"stopped": False})
     assert (await http.delete(f"{own}/nosuch/measuring"))[0] == 404
-
-
-@pytest.fixture
-async def http(tmp_path: Path) -> AsyncIterator[Http]:
-    world = World(tmp_path / "data", places=4)
-    world.model()
-    world.fleet.ready_at_once = True
-    async with served_over_http(world) as http:
-        yield http
 
 
 def entity(**changes: Any) -> dict[str, Any]:
