@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, fields, replace
+from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, insert, select
 
 from headrace.controller.backoff import Backoff
 from headrace.controller.tables import FailuresRow
@@ -33,27 +34,39 @@ class Failures:
         stored = self._stored.get(entity_id)
         return Backoff() if stored is None else replace(stored)
 
-    def save(self, entity_id: str, backoff: Backoff) -> None:
-        """Write what has changed, if anything has."""
-        if not backoff.failures:
-            self._delete({entity_id} & self._stored.keys())
-        elif backoff != self._stored.get(entity_id):
-            row = FailuresRow(entity_id=entity_id, **asdict(backoff))
-            # A log may hold anything, and PostgreSQL's text takes no NUL.
-            row.message, row.tail = (
-                text.replace("\0", "\N{REPLACEMENT CHARACTER}") for text in (row.message, row.tail)
-            )
+    def save(self, backoffs: Iterable[tuple[str, Backoff]]) -> None:
+        """Those of served entities, by their ids. Only what has changed is written."""
+        changed = {entity_id: replace(one) for entity_id, one in backoffs if self._has_changed(entity_id, one)}
+        self._delete(changed.keys() & self._stored.keys())
+        kept = {entity_id: one for entity_id, one in changed.items() if one.failures}
+        if kept:
             with self._database.write() as session:
-                session.merge(row)
-            self._stored[entity_id] = replace(backoff)
+                # Past the ORM, as a look may find that many have failed.
+                rows = [_row(entity_id, one) for entity_id, one in kept.items()]
+                session.connection().execute(insert(FailuresRow), rows)
+            self._stored |= kept
 
     def keep(self, entity_ids: Collection[str]) -> None:
         """Forget those of all others."""
         self._delete(self._stored.keys() - set(entity_ids))
 
+    def _has_changed(self, entity_id: str, backoff: Backoff) -> bool:
+        if not backoff.failures:
+            return entity_id in self._stored
+        return backoff != self._stored.get(entity_id)
+
     def _delete(self, entity_ids: Collection[str]) -> None:
         if entity_ids:
             with self._database.write() as session:
-                session.execute(delete(FailuresRow).where(FailuresRow.entity_id.in_(entity_ids)))
+                session.connection().execute(delete(FailuresRow).where(FailuresRow.entity_id.in_(entity_ids)))
             for entity_id in entity_ids:
                 del self._stored[entity_id]
+
+
+def _row(entity_id: str, backoff: Backoff) -> dict[str, Any]:
+    """A log may hold anything, and PostgreSQL's text takes no NUL."""
+    row = asdict(backoff) | {"entity_id": entity_id}
+    return {
+        name: told.replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(told, str) else told
+        for name, told in row.items()
+    }

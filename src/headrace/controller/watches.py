@@ -69,8 +69,7 @@ class Watches:
 
     def save(self) -> None:
         """What the next controller must know."""
-        for entity_id, watch in self._by_entity.items():
-            self._failures.save(entity_id, watch.backoff)
+        self._failures.save((entity_id, watch.backoff) for entity_id, watch in self._by_entity.items())
 
     def reload(self) -> None:
         """Forget what is not in the store of what must be there."""
