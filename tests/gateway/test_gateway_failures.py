@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 
 import pytest
 from gateway_rig import (
@@ -29,6 +30,8 @@ from headrace.journal.records import Progress, Reserved, Settled
 from headrace.wire.server import Exchange
 
 CHAT = "/v1/chat/completions"
+COMPLETION = "/v1/completions"
+PROMPT_OF_2000 = {"model": "smollm2", "prompt": [1] * 2000}
 BOTH = pytest.mark.parametrize("traits", [RAW, PROGRESS], ids=["raw", "progress"])
 STREAM = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 
@@ -57,6 +60,59 @@ async def test_a_client_that_leaves_the_queue_is_forgotten() -> None:
         assert (await running.answer()).status == 200
         assert len(r.engines[0].bodies) == 1
         assert r.kinds() == ["Reserved", "Settled"]
+
+
+async def test_when_all_leave_at_once_what_waited_for_a_slot_never_runs_and_costs_nothing() -> None:
+    async with rig(RAW) as r:
+        await r.publish(replicas=[r.engines[0].view(slots=1)])
+        r.engines[0].behave = silence
+        running, *waiting = [await r.connect() for _ in range(31)]
+        await running.send("POST", CHAT, chat_body())
+        await r.engines[0].asked()
+        for client in waiting:
+            await client.send("POST", CHAT, chat_body())
+        await r.controller.tick(lambda tick: tick.entities[0].queued == len(waiting))
+        for client in (running, *waiting):  # the first frees the slot for which the others wait
+            client.close()
+        tick = await r.controller.tick(lambda tick: tick.entities[0].abandoned == 31)
+        assert (tick.entities[0].dispatched, tick.entities[0].in_flight, tick.entities[0].queued) == (1, 0, 0)
+        assert len(r.engines[0].bodies) == 1
+        assert r.kinds() == ["Reserved", "Settled"]
+
+
+@STREAM
+async def test_a_client_that_leaves_soon_pays_for_no_more_than_a_replica_can_have_done(stream: bool) -> None:
+    async with rig(RAW) as r:
+        await r.publish(endpoints=(endpoint_view(chunk=10.0, max_chunks=1000),))
+        r.engines[0].behave = silence
+        client = await r.connect()
+        await client.send("POST", COMPLETION, {**PROMPT_OF_2000, "stream": stream})
+        await r.engines[0].asked()
+        client.close()
+        settled = (await r.settled())[-1]
+        assert isinstance(settled, Settled)
+        assert (settled.status, settled.outcome) == (499, "client_gone")
+        there_s = (settled.e2e_ms - settled.queue_ms) / 1000
+        assert settled.input_tokens == settled.work <= 10.0 * there_s + 0.001
+        tick = await r.controller.tick(lambda tick: tick.entities[0].abandoned == 1)
+        assert tick.entities[0].served_work == tick.entities[0].offered_work == settled.work
+
+
+async def test_a_client_that_leaves_when_its_prompt_may_have_been_processed_pays_for_all_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    late_s = 0.0
+    monkeypatch.setattr(account, "monotonic", lambda: monotonic() + late_s)
+    async with rig(RAW) as r:
+        r.engines[0].behave = silence
+        client = await r.connect()
+        await client.send("POST", COMPLETION, PROMPT_OF_2000)
+        await r.engines[0].asked()
+        late_s = 2.0  # at 1000 reference tokens/s
+        client.close()
+        settled = (await r.settled())[-1]
+        assert isinstance(settled, Settled)
+        assert (settled.outcome, settled.input_tokens, settled.work) == ("client_gone", 2000, 2000.0)
 
 
 @BOTH

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
@@ -217,7 +218,11 @@ async def test_without_a_replica_before_the_deadline_it_is_a_503() -> None:
         r.endpoint = endpoint_view(cold_start_deadline_s=0.05)
         await r.publish()
         got = await r.chat()
-        assert check_error(got, 503, "cold_start")["error_code"] == "TEMPORARILY_UNAVAILABLE"
+        error = check_error(got, 503, "cold_start")
+        assert error["error_code"] == "TEMPORARILY_UNAVAILABLE"
+        assert re.search(
+            r"output tokens\); no replica became ready in [\d.]+ s\. Try again in 5\.0 s\.$", error["message"]
+        )
         assert "retry-after-ms" in got.headers
         assert r.kinds() == ["Rejected"]
 
@@ -232,6 +237,19 @@ async def test_where_replicas_fail_the_client_is_told_so_and_no_more_and_the_gat
         assert (await r.get("/healthz")).status == 200
         ready = await r.get("/readyz")
         assert (ready.status, ready.json["waits_for"]) == (503, "endpoints whose replicas fail: smollm2")
+
+
+async def test_where_there_is_no_room_for_a_replica_the_client_is_told_so_and_no_more() -> None:
+    async with rig() as r:
+        r.endpoint = endpoint_view(cold_start_deadline_s=0.05, shut_out=True)
+        await r.publish()
+        told = check_error(await r.chat(), 503, "cold_start")["message"]
+        assert told.endswith("There is no room for its replicas; the operator sees in `headrace status` what has it.")
+        r.endpoint = endpoint_view(cold_start_deadline_s=0.05, shut_out=True, failing=True)
+        await r.publish()
+        told = check_error(await r.chat(), 503, "cold_start")["message"]
+        assert "no room" not in told
+        assert told.endswith("sees why in `headrace status`.")
 
 
 async def test_a_gateway_that_serves_all_is_ready_and_one_that_waits_is_not() -> None:

@@ -40,6 +40,7 @@ class Account:
         "_progressed_at",
         "_queue_s",
         "_reserved",
+        "_sent_at",
         "_sequence",
         "_streamed_at",
         "_work",
@@ -60,7 +61,7 @@ class Account:
         self._charge: Charge | None = None
         """What the rate limits of its endpoint let it through with, where it has any."""
         self._sequence = 0
-        self._streamed_at = self._progressed_at = arrived
+        self._sent_at = self._streamed_at = self._progressed_at = arrived
         self._queue_s = 0.0
         self._predicted: int | None = None
         """Output tokens; None until it has been weighed."""
@@ -149,7 +150,7 @@ class Account:
         if self._sequence:
             self.meter = Meter()
         call, endpoint, entity, now = self._call, self._call.endpoint.view, self.entity.view, monotonic()
-        self._streamed_at = self._progressed_at = now
+        self._sent_at = self._streamed_at = self._progressed_at = now
         record = Reserved(  # by position: names cost as much as encoding it does
             self.rid,
             self._next(),
@@ -226,7 +227,7 @@ class Account:
             line.outcome = line.outcome or code
             return
         meter = self.meter
-        new, cached, out = self._used(outcome)
+        new, cached, out = self._used(now, outcome)
         if self._charge is not None:
             self._charge.settle(now, new + cached + out)
         self._work = work = self._release(new, cached, out, outcome)
@@ -284,7 +285,7 @@ class Account:
             )
         )
 
-    def _used(self, outcome: Outcome) -> tuple[int, int, int]:
+    def _used(self, now: float, outcome: Outcome) -> tuple[int, int, int]:
         """New, cached and output tokens. An engine that gave nothing but an error, or was lost, has used nothing."""
         meter = self.meter
         if not self._in_flight or (
@@ -294,8 +295,19 @@ class Account:
         used = meter.input_used(self.limits.input_estimate)
         if not self._call.prompt.longest:  # several inputs are processed each by itself
             used = min(used, self.entity.view.context)
+        if meter.first_byte_at is None and meter.input_tokens is None:
+            used = self._processed_at_most(used, now - self._sent_at)
         cached = min(meter.cached_tokens, used)
         return used - cached, cached, meter.output_tokens
+
+    def _processed_at_most(self, tokens: int, seconds: float) -> int:
+        """How many of these input tokens a replica can have processed in so long, of which it has said nothing."""
+        # Work over chunk is seconds of a whole replica. A token costs no less than those before it, so in a part of the
+        # time no more than that part of the work is done.
+        terms = self.entity.core.terms
+        work = terms.weights.work(tokens, 0, 0)
+        possible = seconds * terms.chunk
+        return tokens if possible >= work else int(tokens * possible / work)
 
     def _release(self, new: int, cached: int, out: int, outcome: Outcome) -> float:
         """Give the slot back, where it holds one; returns the work."""

@@ -58,6 +58,7 @@ class LiveEntity:
         self._timer: asyncio.TimerHandle | None = None
         self._deciding = False
         self._decide_again = False
+        self._decides_soon = False
         self._endpoint = endpoint
         self.view = view
         self.core = EndpointCore(terms_of(endpoint, view), monotonic())
@@ -81,6 +82,11 @@ class LiveEntity:
     def fails(self) -> bool:
         """It has no replica, and no start can be relied on."""
         return self.view.failing and not self.has_replica
+
+    @property
+    def shut_out(self) -> bool:
+        """It has no replica, and there is no room for one."""
+        return self.view.shut_out and not self.has_replica
 
     # What the snapshot says.
 
@@ -150,12 +156,15 @@ class LiveEntity:
         """The client of a waiting request has gone."""
         if self._waiting.pop(rid, None) is not None:
             self.core.leave(monotonic(), rid)
-            self.decide()
+            self._decide_soon()
 
     def settle(self, rid: str, *, new: int, cached: int, out: int, outcome: Outcome) -> float:
         """A dispatched request has ended, with this usage in tokens; returns its work."""
         work = self.core.settle(monotonic(), rid, new=new, cached=cached, out=out, outcome=outcome)
-        self.decide()
+        if outcome == "client_gone":
+            self._decide_soon()
+        else:
+            self.decide()
         return work
 
     def answered(self, replica: Replica) -> None:
@@ -211,6 +220,17 @@ class LiveEntity:
         finally:
             self._deciding = False
         self._arm(now)
+
+    def _decide_soon(self) -> None:
+        """After a client has left. Many leave together, and those that wait may be among them: what the loop has to
+        tell of that now comes first, so that nothing is sent for a client that has left too."""
+        if not self._decides_soon:
+            self._decides_soon = True
+            self._loop.call_soon(self._decide_now)
+
+    def _decide_now(self) -> None:
+        self._decides_soon = False
+        self.decide()
 
     def _arm(self, now: float) -> None:
         """Wake when the core has something new to say although nothing happened."""

@@ -35,6 +35,8 @@ JOURNAL_RETRY_S = 1.0
 
 FAILING = "Its replicas fail to start or do not answer; the operator sees why in `headrace status`."
 """Why is not for clients: it has paths in it."""
+NO_ROOM = "There is no room for its replicas; the operator sees in `headrace status` what has it."
+"""Nor is this: they would learn of other endpoints."""
 COMMENT = b": waiting\n\n"
 
 log = logging.getLogger(__name__)
@@ -170,8 +172,10 @@ class Flight:
                 self._dispatch(decision)
                 return
             message = decision.message
-            if self._entity.fails and decision.status == 503:
+            if decision.status == 503 and self._entity.fails:
                 message = f"{message} {FAILING}"
+            elif decision.status == 503 and self._entity.shut_out:
+                message = f"{message} {NO_ROOM}"
             error = ApiError(decision.status, message, code=decision.reason, retry_after_s=decision.retry_after_s)
             if not self._falls_back(error, "engine_failed"):
                 self._account.refuse(decision)

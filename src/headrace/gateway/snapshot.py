@@ -66,6 +66,8 @@ class EntityView(msgspec.Struct, frozen=True):
     """Percentage of the endpoint's requests that are routed here; those of all its entities add up to 100."""
     failing: bool = False
     """Its replicas fail to start again and again, or do not answer."""
+    shut_out: bool = False
+    """It should have replicas, and the machine has room for none of them."""
 
 
 class RateLimitView(msgspec.Struct, frozen=True):

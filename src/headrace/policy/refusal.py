@@ -57,11 +57,15 @@ def refuse(
         "no_replica": f"no replica was ready at the end of {waited:.1f} s",
         "cold_start": f"no replica became ready in {waited:.1f} s",
     }[reason]
+    room = (
+        f" Free now: {free:,.0f} of a burst of {terms.burst:,.0f} reference tokens, with {ahead:,.0f} queued ahead, at "
+        f"{terms.rate:,.0f} reference tokens/s at most."
+    )
+    if reason in ("no_replica", "cold_start"):
+        room = ""  # whatever the range has: nothing serves it
     message = (
         f"The request asks for about {work:,.0f} reference tokens ({ask.input_tokens:,} input and up to "
-        f"{ask.max_output:,} output tokens); {why}. Free now: {free:,.0f} of a burst of {terms.burst:,.0f} "
-        f"reference tokens, with {ahead:,.0f} queued ahead, at {terms.rate:,.0f} reference tokens/s at most. "
-        f"Try again in {retry:.1f} s."
+        f"{ask.max_output:,} output tokens); {why}.{room} Try again in {retry:.1f} s."
     )
     status: Literal[429, 503] = 503 if reason in ("deadline", "no_replica", "cold_start") else 429
     return Refuse(ask.rid, status, reason, message, retry, work, waited)
