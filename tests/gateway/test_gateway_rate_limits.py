@@ -139,6 +139,25 @@ async def test_a_limit_of_zero_closes_the_endpoint_to_whom_it_holds_for(
                 assert "retry-after" not in got.headers
 
 
+async def test_a_service_principal_is_told_that_the_limit_of_each_user_holds_for_it() -> None:
+    async with rig(RAW) as r:
+        await limited(r, calls(1, "user"))
+        borrowed = "The limit is that of each user; it holds for this service principal too, which has none of its own."
+        for key, holds_for_another in ((OTHER_KEY, False), (JOB_KEY, True)):
+            assert (await r.post(CHAT, chat_body(), key=key)).status == 200
+            got = await r.post(CHAT, chat_body(), key=key)
+            check_over(got, "Exceeded user calls per minute rate limit for smollm2. The limit is 1;")
+            assert got.json["message"].endswith(f" {borrowed}") == holds_for_another
+        await limited(r, calls(0, "user"))
+        closed = (await r.post(CHAT, chat_body(), key=JOB_KEY)).json["message"]
+        assert closed == (
+            "For this service principal, 'smollm2' is disabled due to a rate limit set to 0 (calls per minute). "
+            + borrowed
+        )
+        await limited(r, calls(1, "service_principal"))
+        check_over(await r.post(CHAT, chat_body(), key=JOB_KEY), "Exceeded service principal calls per minute")
+
+
 async def test_a_limit_that_is_used_up_is_no_reason_to_ask_another_entity() -> None:
     async with rig(RAW) as r:
         await limited(r, calls(1), fallback=True, overload="spill")

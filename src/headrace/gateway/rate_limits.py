@@ -18,8 +18,10 @@ def limits_of(views: Iterable[RateLimitView]) -> list[RateLimit]:
 
 def closed(exceeded: Exceeded, endpoint: str) -> ApiError:
     """For a limit of 0: coming back is of no use. The words are those of Databricks, with whose limit it is."""
-    whom = f"Endpoint {endpoint!r}" if exceeded.key == "endpoint" else f"For this {WHOSE[exceeded.key]}, {endpoint!r}"
-    return ApiError(403, f"{whom} is disabled due to a rate limit set to 0 ({exceeded.measure} per minute).")
+    name = repr(endpoint)
+    whom = f"Endpoint {name}" if exceeded.whose == "endpoint" else f"For this {WHOSE[exceeded.whose]}, {name}"
+    message = f"{whom} is disabled due to a rate limit set to 0 ({exceeded.measure} per minute).{_borrowed(exceeded)}"
+    return ApiError(403, message)
 
 
 def refusal(exceeded: Exceeded, ask: Ask, work: float, endpoint: str) -> Refuse:
@@ -33,6 +35,16 @@ def refusal(exceeded: Exceeded, ask: Ask, work: float, endpoint: str) -> Refuse:
     message = (
         f"REQUEST_LIMIT_EXCEEDED: Exceeded {WHOSE[exceeded.key]} {exceeded.measure} per minute rate limit for "
         f"{endpoint}. The limit is {exceeded.limit:,}; in the last minute {used}{wants}. "
-        f"Try again in {exceeded.retry_after_s:.1f} s."
+        f"Try again in {exceeded.retry_after_s:.1f} s.{_borrowed(exceeded)}"
     )
     return Refuse(ask.rid, 429, "rate_limit", message, exceeded.retry_after_s, work, 0.0)
+
+
+def _borrowed(exceeded: Exceeded) -> str:
+    """A sentence on a limit of another kind of caller, which nobody set for this one."""
+    if exceeded.key == exceeded.whose:
+        return ""
+    return (
+        f" The limit is that of each {WHOSE[exceeded.key]}; it holds for this {WHOSE[exceeded.whose]} too, which has "
+        f"none of its own."
+    )

@@ -87,11 +87,14 @@ class Window:
 class Counter:
     """How far one limit is used by those that share it."""
 
-    __slots__ = ("key", "limit", "measure", "reserved", "window")
+    __slots__ = ("key", "limit", "measure", "reserved", "whose", "window")
 
-    def __init__(self, key: LimitKey, measure: Measure, limit: int) -> None:
-        self.key: LimitKey = key
+    def __init__(self, whose: LimitKey, measure: Measure, key: LimitKey, limit: int) -> None:
+        """``whose`` use it counts, and the ``key`` under which the limit was set: that of each user may hold for a
+        service principal."""
+        self.whose: LimitKey = whose
         self.measure: Measure = measure
+        self.key: LimitKey = key
         self.limit = limit
         self.reserved = 0
         """Tokens of requests in flight."""
@@ -133,8 +136,10 @@ class Charge:
 class Exceeded:
     """A request is not let through."""
 
+    whose: LimitKey
+    """Who has used it up: all callers of the endpoint together, or this one, of this kind."""
     key: LimitKey
-    """Whose limit it is: the endpoint's, or one that the caller has for itself."""
+    """Under which it was set."""
     measure: Measure
     limit: int
     """0: nothing is ever let through."""
@@ -154,7 +159,7 @@ class RateLimits:
     def __init__(self, limits: Iterable[RateLimit]) -> None:
         self._limits = tuple(limits)
         self._counters: dict[tuple[str, str, Measure], Counter] = {}
-        """By key, caller (none for the endpoint's) and measure."""
+        """By whose use it is (kind, and name; none for the endpoint's) and measure."""
         self._callers: dict[tuple[str, str], tuple[Counter, ...]] = {}
         """By kind and name of the caller: what holds for it, made when it first calls."""
 
@@ -171,10 +176,11 @@ class RateLimits:
         for counter in counters:
             amount = tokens if counter.measure == "tokens" else 1
             if counter.limit == 0:
-                return Exceeded(counter.key, counter.measure, 0, 0, amount, 0.0)
+                return Exceeded(counter.whose, counter.key, counter.measure, 0, 0, amount, 0.0)
             wait = counter.wait_s(now, amount)
             if wait > 0 and (worst is None or wait > worst.retry_after_s):
-                worst = Exceeded(counter.key, counter.measure, counter.limit, counter.used(now), amount, wait)
+                used = counter.used(now)
+                worst = Exceeded(counter.whose, counter.key, counter.measure, counter.limit, used, amount, wait)
         if worst is not None:
             return worst
         of_tokens = []
@@ -192,15 +198,16 @@ class RateLimits:
         for measure in measures:
             endpoint = self._least(measure, "endpoint", None)
             if endpoint is not None:
-                found.append(self._counter("endpoint", "", measure, endpoint))
+                found.append(self._counter("endpoint", "", measure, "endpoint", endpoint))
+            whose: LimitKey = "service_principal" if kind == "service_principal" else "user"
+            key = whose
             own = self._least(measure, kind, name)
             if own is None:
                 own = self._least(measure, kind, None)
             if own is None and kind == "service_principal":
-                own = self._least(measure, "user", None)
+                key, own = "user", self._least(measure, "user", None)
             if own is not None:
-                key: LimitKey = "service_principal" if kind == "service_principal" else "user"
-                found.append(self._counter(key, name, measure, own))
+                found.append(self._counter(whose, name, measure, key, own))
         counters = self._callers[kind, name] = tuple(found)
         return counters
 
@@ -208,11 +215,11 @@ class RateLimits:
         found = [limit.of(measure) for limit in self._limits if limit.key == key and limit.principal == principal]
         return min((amount for amount in found if amount is not None), default=None)
 
-    def _counter(self, key: LimitKey, name: str, measure: Measure, limit: int) -> Counter:
-        counter = self._counters.get((key, name, measure))
+    def _counter(self, whose: LimitKey, name: str, measure: Measure, key: LimitKey, limit: int) -> Counter:
+        counter = self._counters.get((whose, name, measure))
         if counter is None:
-            counter = self._counters[key, name, measure] = Counter(key, measure, limit)
-        counter.limit = limit
+            counter = self._counters[whose, name, measure] = Counter(whose, measure, key, limit)
+        counter.key, counter.limit = key, limit
         return counter
 
 
