@@ -64,9 +64,9 @@ def profile(
 
     Starts replicas of its own on distinct cores, loads all of them at once, and writes the profile with its errors into
     the local data directory, where the model must be registered. Nothing else should run meanwhile: blocks that others
-    disturb are repeated while there is time, and a measurement with too few undisturbed ones is not valid, says so, and
-    takes the place of no valid one; where there is none it is written, sold as doubtful, and the exit status is 3. A
-    new profile applies to an endpoint only by a config update.
+    disturb are repeated while there is time. A measurement with too few undisturbed ones, too wide an interval or
+    weights that do not predict is not valid, says so, and takes the place of no valid one; where there is none it is
+    written, sold as doubtful, and the exit status is 3. A new profile applies to an endpoint only by a config update.
     """
     from headrace.bench.profiling.effort import FULL, QUICK, full_within  # noqa: PLC0415
     from headrace.bench.profiling.lock import alone, machine_lock  # noqa: PLC0415
@@ -103,8 +103,9 @@ def profile(
     if not kept:
         raise CommandError(f"not written: the measurement is not valid, and the profile in {path} is; measure again")
     if measured.profile.problems:
+        why = f": {'; '.join(measured.profile.problems)}" if json_output else ""
         raise CommandError(
-            f"INVALID: the profile is doubtful, and {model} is sold so until it is measured again", INVALID_STATUS
+            f"INVALID: the profile is doubtful, and {model} is sold so until it is measured again{why}", INVALID_STATUS
         )
 
 

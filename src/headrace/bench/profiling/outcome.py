@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.bench.errors import BenchError
-from headrace.bench.profiling.course import Course, fewest_quiet
+from headrace.bench.profiling.course import Course
 from headrace.bench.profiling.effort import Effort
 from headrace.bench.profiling.evidence import Blocks, middle, over_time
 from headrace.bench.profiling.iteration import IterationEvidence, fit_blocks, predicted_s
 from headrace.bench.profiling.replicas import Replica
 from headrace.bench.profiling.shapes import REFERENCE, Case, Shape
+from headrace.bench.profiling.validity import disturbances, error, inaccuracies
 from headrace.engines.base import ModelSettings
 from headrace.policy.work import Weights
 from headrace.profiles.chunk import chunk_of, interval
@@ -40,7 +41,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     disturbed_blocks: int
     """They count for nothing where undisturbed ones of the case are there."""
     disturbed: bool
-    """So much that the figures may be wrong: measure again."""
+    """By others, and so much that the figures may be wrong: measure again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,14 +67,14 @@ def evaluate(seen: Measurement) -> Measured:
     rates = interval([REFERENCE.tokens / seconds for seconds in reference])
     try:
         chunk = chunk_of(rates.low)
-    except ValueError as error:
-        raise BenchError(f"no chunk can be promised: {error}") from None
+    except ValueError as reason:
+        raise BenchError(f"no chunk can be promised: {reason}") from None
     cases = _weight_cases(course)
     fit = _fitted(blocks, cases)
     iteration = fit_blocks(blocks, course)
     held_out = tuple(_result(blocks, Case(shape, course.slots), fit) for shape in course.menu.held_out)
-    worst = max(held_out, key=_error)
-    problems = _problems(course, blocks)
+    worst = max(held_out, key=error)
+    disturbed = disturbances(course, blocks)
     now = datetime.now(UTC)
     profile = Profile(
         id=f"{model.name}-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}",
@@ -112,7 +113,7 @@ def evaluate(seen: Measurement) -> Measured:
         intervals=_intervals(seen, blocks, cases, iteration),
         cut_short=course.cut_short,
         pace=model.pace,
-        problems=problems,
+        problems=disturbed + inaccuracies(rates, held_out),
     )
     return Measured(
         profile=profile,
@@ -120,7 +121,7 @@ def evaluate(seen: Measurement) -> Measured:
         others=seen.others,
         blocks=len(course.turns),
         disturbed_blocks=sum(turn.disturbed for turn in course.turns),
-        disturbed=bool(problems),
+        disturbed=bool(disturbed),
     )
 
 
@@ -142,8 +143,8 @@ def _fitted(blocks: Blocks, cases: Sequence[Case], factors: Sequence[float] | No
     ]
     try:
         return fit_weights(measured)
-    except ValueError as error:
-        raise BenchError(f"no work weights can be fitted: {error}") from None
+    except ValueError as reason:
+        raise BenchError(f"no work weights can be fitted: {reason}") from None
 
 
 def _cached(blocks: Blocks, case: Case) -> int:
@@ -167,10 +168,6 @@ def _result(blocks: Blocks, case: Case, fit: Fit) -> ShapeResult:
         predicted_s=fit.seconds(shape.input_tokens - cached, cached, shape.output_tokens),
         requests=sum(turn.block.measured for turn in blocks.of(case)),
     )
-
-
-def _error(result: ShapeResult) -> float:
-    return abs(result.predicted_s / result.seconds - 1)
 
 
 def _intervals(seen: Measurement, blocks: Blocks, cases: Sequence[Case], iteration: IterationEvidence) -> Intervals:
@@ -211,17 +208,6 @@ def _range(samples: Sequence[float]) -> Range | None:
         return None
     known = interval(samples)
     return max(0.0, known.low), known.high
-
-
-def _problems(course: Course, blocks: Blocks) -> tuple[str, ...]:
-    lacking = [case for case in blocks.cases if blocks.quiet(case) < fewest_quiet(case)]
-    if not lacking:
-        return ()
-    disturbed = sum(turn.disturbed for turn in course.turns)
-    return (
-        f"others used the cores during {disturbed} of {len(course.turns)} blocks, and too few undisturbed ones are "
-        f"left of {', '.join(map(str, lacking))}",
-    )
 
 
 def _method(seen: Measurement, blocks: Blocks) -> str:

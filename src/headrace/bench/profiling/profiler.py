@@ -184,5 +184,8 @@ class _Reporter:
 
     async def _tell(self, progress: Progress) -> None:
         while True:
-            progress(self._words, min(1.0, self._clock.now() / self._effort.budget_s))
+            part = self._clock.now() / self._effort.budget_s
+            # Blocks that others disturbed are measured again, and a slow replica takes its time for the least of them.
+            longer = ", which takes longer than planned" if part > 1 else ""
+            progress(self._words + longer, min(1.0, part))
             await asyncio.sleep(0.5)
