@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from controller_world import World, config, entity
+from controller_world import ToyGateway, World, config, entity
 
 from headrace.controller.asked import AskedConfig
 from headrace.controller.endpoint import Endpoint, Options
@@ -13,6 +13,8 @@ from headrace.controller.preview import Cost, Preview, preview
 
 HOUR_MICRO = 3_600_000
 """Price of a chunk for an hour."""
+IDLE_S = 300.0
+"""Of an endpoint, before its last chunk goes."""
 
 
 @pytest.fixture
@@ -27,7 +29,7 @@ def world(tmp_path: Path) -> World:
 def previewed(world: World, before: Endpoint | None, after: Endpoint) -> Preview:
     fleet = world.controller.fleet
     replicas = world.controller.roster.of(after.id)
-    return preview(before, after, replicas, room=fleet.room, shares=fleet.shares)
+    return preview(before, after, replicas, room=fleet.room, shares=fleet.shares, idle_to_zero_s=IDLE_S)
 
 
 def create(world: World, low: int, high: int) -> Preview:
@@ -37,6 +39,14 @@ def create(world: World, low: int, high: int) -> Preview:
 
 def update(world: World, asked: AskedConfig) -> Preview:
     return previewed(world, world.get("a"), world.controller.endpoints.planned_update("a", asked))
+
+
+async def reporting(world: World, gateway: ToyGateway, seconds: int) -> None:
+    """Time in which a gateway has no request to tell of."""
+    for _ in range(seconds):
+        gateway.ack()
+        gateway.report()
+        await world.step(1)
 
 
 async def running(world: World, low: int, high: int) -> None:
@@ -53,6 +63,47 @@ async def test_a_new_endpoint_brings_up_its_minimum(world: World) -> None:
     assert (one.roll_out, one.kept, one.starts, one.pending) == ("brings_up", 0, 2, 0)
     assert one.says == "brings up 2 chunks"
     assert (seen.before, seen.after) == (None, Cost(at_min=2 * HOUR_MICRO, at_max=3 * HOUR_MICRO))
+
+
+async def test_a_new_endpoint_at_zero_brings_up_its_first_chunk_and_says_what_that_costs(world: World) -> None:
+    (one,) = create(world, 0, 2).entities
+    assert (one.roll_out, one.kept, one.starts, one.pending) == ("brings_up", 0, 1, 0)
+    assert one.says == (
+        "brings up 1 chunk, which goes to zero when it has been idle for 300 s (they cost 0.300000 USD); from then on "
+        "a request starts one"
+    )
+
+
+async def test_a_new_endpoint_at_zero_starts_nothing_where_there_is_no_room(world: World) -> None:
+    await running(world, 4, 4)
+    (one,) = create(world, 0, 1).entities
+    assert (one.starts, one.pending) == (0, 1)
+    assert one.says.startswith("starts nothing: there is no room for its first chunk; for 1 chunk of its maximum")
+
+
+async def test_what_is_told_of_a_new_endpoint_at_zero_is_what_happens(world: World) -> None:
+    (told,) = create(world, 0, 1).entities
+    gateway = await world.served("b", 0, 1)
+    await reporting(world, gateway, 2)
+    assert len(world.phases("b")) == told.starts
+    await reporting(world, gateway, int(IDLE_S) - 10)
+    assert world.phases("b") == ["ready"]
+    await reporting(world, gateway, 20)
+    assert world.phases("b") == []
+    asleep = AskedConfig(entities=(entity(None, 0, 2, model="other"),))
+    planned = world.controller.endpoints.planned_update("b", asked=asleep)
+    (heir,) = previewed(world, world.get("b"), planned).entities
+    assert (heir.starts, heir.says) == (0, "starts nothing until the first request"), "nothing is new to its callers"
+
+
+async def test_an_entity_at_zero_that_an_update_adds_is_brought_up_first(world: World) -> None:
+    gateway = await world.served("a", 1, 1)
+    asked = config((entity("toy-1", 1, 1), 100), (entity("more", 0, 1, model="other"), 0))
+    kept, more = update(world, asked).entities
+    assert (kept.starts, more.starts) == (0, 1)
+    world.controller.endpoints.update("a", asked)
+    await reporting(world, gateway, 5)
+    assert len(world.phases("a", "more")) == 1
 
 
 async def test_chunks_for_which_there_is_no_room_are_told(world: World) -> None:

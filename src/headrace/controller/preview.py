@@ -10,10 +10,12 @@ from typing import Literal
 from headrace.controller.allotment import Shares, taken
 from headrace.controller.endpoint import Config, Endpoint, Entity
 from headrace.controller.lifecycle import COMING, Phase, Replica
-from headrace.controller.rollout import of
+from headrace.controller.rollout import of, predecessors
 from headrace.controller.words import counted
 from headrace.engines.base import ModelSettings
+from headrace.ledger.bills import decimal
 
+NO_ROOM = "no room for its first chunk"
 Room = Callable[[ModelSettings], int]
 """Replicas of a model that fit beside all that is to stay."""
 RollOut = Literal["restarts_nothing", "brings_up", "beside", "replaces"]
@@ -38,7 +40,8 @@ class EntityPreview:
     kept: int
     """Replicas that run already and serve on."""
     starts: int
-    """Replicas that are started until the minimum is ready."""
+    """Replicas that are started until the minimum is ready; of a new one whose minimum is zero, the one that is brought
+    up at first, where there is room for it."""
     pending: int
     """Chunks of the maximum for which there is no room as things are now."""
     says: str
@@ -63,9 +66,12 @@ def preview(
     *,
     room: Room,
     shares: Callable[[ModelSettings], Shares],
+    idle_to_zero_s: float,
 ) -> Preview:
     """``replicas``: of the endpoint. ``shares``: of what one replica of a model takes."""
     old = before.current.entities if before is not None else ()
+    # What takes over from nothing that serves is brought up for its first requests, even where its minimum is zero.
+    heirs = predecessors(after) if after.active is not None else {}
     seen: list[EntityPreview] = []
     wanted = {entity.runs_as for entity in after.target.entities}
     others = sum(r.phase in COMING | {Phase.READY} and r.runs_as not in wanted for r in replicas)
@@ -74,7 +80,8 @@ def preview(
         before_it = taken((shares(one.entity.model), one.starts) for one in seen)
         places = (before_it[thing] / share for thing, share in shares(entity.model).items())
         left = max(0, room(entity.model) - ceil(max(places)))
-        one, used = _entity(entity, old, len(of(replicas, entity)), others, left, freed)
+        first_for_s = idle_to_zero_s if entity.id not in heirs and not entity.min_chunks else None
+        one, used = _entity(entity, old, len(of(replicas, entity)), others, left, freed, first_for_s)
         freed -= used
         seen.append(one)
     kept = {entity.id for entity in after.target.entities}
@@ -96,12 +103,19 @@ def cost(config: Config | None) -> Cost:
 
 
 def _entity(
-    entity: Entity, old: Sequence[Entity], running: int, others: int, room: int, freed: int
+    entity: Entity,
+    old: Sequence[Entity],
+    running: int,
+    others: int,
+    room: int,
+    freed: int,
+    first_for_s: float | None,
 ) -> tuple[EntityPreview, int]:
     """And how many of the ``freed`` places it takes: ``others`` are replicas that the new config does not name, and
-    leave theirs to it."""
+    leave theirs to it. ``first_for_s``: of a new one whose minimum is zero, how long its first chunk stays idle."""
     kept = min(running, entity.max_chunks)
-    starts = max(0, entity.min_chunks - kept)
+    first = first_for_s is not None and not kept
+    starts = min(1, room + freed) if first else max(0, entity.min_chunks - kept)
     now = next((one for one in old if one.id == entity.id or one.name == entity.name), None)
     roll_out: RollOut
     if any(one.runs_as == entity.runs_as for one in old):
@@ -109,6 +123,9 @@ def _entity(
         says = "restarts nothing"
         if starts:
             says += f", and starts {counted(starts, 'chunk')} more"
+    elif first_for_s is not None and first:
+        roll_out = "beside" if others else "brings_up"
+        says = _first(entity, first_for_s) if starts else f"starts nothing: there is {NO_ROOM}"
     elif not others:
         roll_out = "brings_up"
         says = f"brings up {counted(starts, 'chunk')}" if starts else "starts nothing until the first request"
@@ -125,9 +142,9 @@ def _entity(
             f"the {counted(starts, 'chunk')} of its minimum beside them, so the old ones drain one at a time, and "
             "requests that find no slot meanwhile are held"
         )
-    if starts > room and roll_out in ("restarts_nothing", "brings_up"):
+    if starts > room and not first and roll_out in ("restarts_nothing", "brings_up"):
         says += ", for which others give up what they have above their minimum"
-    pending = max(0, entity.max_chunks - max(kept, entity.min_chunks) - max(0, room - starts))
+    pending = max(0, entity.max_chunks - kept - starts - max(0, room - starts))
     # Of those freed, its minimum takes what has no room beside them.
     left = max(0, freed - max(0, starts - room))
     pending, used = max(0, pending - left), freed - left + min(left, pending)
@@ -141,3 +158,12 @@ def _entity(
         says += f"; its chunk becomes {entity.chunk} reference tokens/s instead of {now.chunk}, by a newer profile"
     seen = EntityPreview(entity=entity, roll_out=roll_out, kept=kept, starts=starts, pending=pending, says=says)
     return seen, used
+
+
+def _first(entity: Entity, idle_s: float) -> str:
+    """A new one is kept up for a while, so that it is known to work and there for the first requests."""
+    price = decimal(round(entity.price_micro * idle_s / 3600))
+    return (
+        f"brings up 1 chunk, which goes to zero when it has been idle for {idle_s:.0f} s (they cost {price} "
+        f"{entity.currency}); from then on a request starts one"
+    )

@@ -38,6 +38,20 @@ class Watch:
     reason: str = ""
     """Of the last decision."""
 
+    @property
+    def shut_out(self) -> bool:
+        """It should have chunks, and the machine has room for none of them."""
+        return self.missing > 0 and self.granted == 0
+
+    @property
+    def lack(self) -> str:
+        """How many chunks it should have, how many there is room for, and what to do; for one that lacks some."""
+        should = f"it should have {counted(self.wanted, 'chunk')}, and there is room for {self.granted or 'none'}"
+        ranges = " or ".join(("its range", *(f"that of {rival}" for rival in self.rivals)))
+        if not self.granted:  # a smaller range of its own would not help
+            ranges = f"the range of {' or '.join(self.rivals)}" if self.rivals else ""
+        return f"{should}: {f'make {ranges} smaller, or ' if ranges else ''}use a machine with more cores"
+
 
 class Watches:
     """Made as they are asked for."""

@@ -8,16 +8,15 @@ from typing import Annotated, Any, Literal
 from fastapi import Query
 from pydantic import Field
 
-from headrace.controller.allotment import taken
 from headrace.controller.api.databricks_changes import predecessors, range_change, sold
 from headrace.controller.api.databricks_notes import notes
 from headrace.controller.api.databricks_replies import Reply
 from headrace.controller.api.databricks_view import size
 from headrace.controller.controller import Controller
 from headrace.controller.endpoint import Endpoint, Entity
-from headrace.controller.lifecycle import Phase, Replica
-from headrace.controller.preview import Cost, EntityPreview, Preview, RollOut, Room, preview
-from headrace.engines.base import ModelSettings
+from headrace.controller.preview import Cost, EntityPreview, Preview, RollOut, preview
+from headrace.controller.room import room_of
+from headrace.controller.scaler import knobs_of
 from headrace.ledger.bills import decimal
 
 DryRunQuery = Annotated[
@@ -65,7 +64,9 @@ class EntityDryRun(Reply):
     traffic_percentage: int
     roll_out: RollOut
     chunks_kept: int = Field(description="They run already and serve on.")
-    chunks_started: int = Field(description="Until the minimum is ready.")
+    chunks_started: int = Field(
+        description="Until the minimum is ready; of a new one whose minimum is zero, its first chunk."
+    )
     chunks_pending: int = Field(description="Of the maximum, those for which there is no room as things are.")
     says: str
 
@@ -90,6 +91,7 @@ def dry_run(controller: Controller, before: Endpoint | None, after: Endpoint, *,
         controller.roster.of(after.id),
         room=room_of(controller),
         shares=controller.fleet.shares,
+        idle_to_zero_s=knobs_of(controller.config.scaling, after.options).idle_to_zero_s,
     )
     currency = after.target.entities[0].currency
     old = predecessors(before.current if before is not None else None, after.target)
@@ -111,24 +113,6 @@ def dry_run(controller: Controller, before: Endpoint | None, after: Endpoint, *,
         cost_per_hour=costs,
         says=[*says, _price(costs)],
     )
-
-
-def room_of(controller: Controller) -> Room:
-    """Replicas of a model that fit beside all that is to stay: those that drain, or are about to, make room."""
-
-    fleet = controller.fleet
-    leaving = [replica for replica in controller.roster.all() if _leaves(controller, replica)]
-    freed = taken((fleet.shares(replica.model), 1) for replica in leaving)
-
-    def room(model: ModelSettings) -> int:
-        return fleet.room(model) + min(int(freed[thing] / share) for thing, share in fleet.shares(model).items())
-
-    return room
-
-
-def _leaves(controller: Controller, replica: Replica) -> bool:
-    deleted = controller.store.get(replica.endpoint_id) is None
-    return replica.phase is Phase.DRAINING or (deleted and replica.phase in (Phase.LOADING, Phase.READY))
 
 
 def _entity(endpoint: Endpoint, one: EntityPreview, old: Entity | None) -> EntityDryRun:
