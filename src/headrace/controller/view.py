@@ -14,7 +14,7 @@ from headrace.controller.lifecycle import Phase
 from headrace.controller.options import told
 from headrace.controller.view_entities import EntityInfo, RatesInfo, State, entity_info, rates_info, start_s
 from headrace.controller.view_replicas import FailureInfo, ReplicaInfo, last_failure, replica_info
-from headrace.controller.words import LOG_FOLLOWS, about, counted, utc
+from headrace.controller.words import LOG_FOLLOWS, about, utc
 
 
 class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,7 +104,8 @@ def _overall(entities: Sequence[EntityInfo]) -> State:
     if routed == {"asleep"}:
         return "asleep"
     if not routed & {"ready", "degraded", "asleep"}:
-        return "failed" if "failed" in routed else "starting"
+        worst: tuple[State, ...] = ("failed", "pending", "starting")
+        return next(state for state in worst if state in routed)
     return "ready" if all(entity.state in ("ready", "asleep") for entity in entities) else "degraded"
 
 
@@ -137,9 +138,5 @@ def _of_entity(controller: Controller, endpoint: Endpoint, config: Config, entit
         again = "" if since is None else f"; ready again since {utc(since)}"
         problems.append(f"{row}: {watch.backoff.message}{again}")
     if config is endpoint.target and watch.granted < watch.wanted:
-        ranges = " or ".join(("its range", *(f"that of {rival}" for rival in watch.rivals)))
-        problems.append(
-            f"it should have {counted(watch.wanted, 'chunk')}, and there is room for {watch.granted}: "
-            f"make {ranges} smaller, or use a machine with more cores"
-        )
+        problems.append(watch.lack)
     return problems

@@ -21,9 +21,9 @@ from headrace.profiles import files, starts
 RATES_OVER_S = 10
 """Tokens/s "now" are means over so many seconds."""
 
-State = Literal["ready", "starting", "asleep", "degraded", "failed"]
-"""``asleep``: at zero, as its range allows. ``degraded``: it serves, with less than its minimum; of an endpoint, not
-all that it should serve with serves so."""
+State = Literal["ready", "starting", "asleep", "pending", "degraded", "failed"]
+"""``asleep``: at zero, as its range allows. ``pending``: it should have a chunk, and there is room for none.
+``degraded``: it serves, with less than its minimum; of an endpoint, not all that it should serve with serves so."""
 
 
 class RatesInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,11 +96,12 @@ def entity_info(controller: Controller, endpoint: Endpoint, entity: Entity) -> E
     chunks = controller.chunks(endpoint, entity)
     newest = controller.timeline.newest(endpoint.id).get(entity.id)
     failing = controller.reconciler.watches.failing(endpoint, entity)
+    pending = watch.shut_out and not chunks.loading
     return EntityInfo(
         id=entity.id,
         name=entity.name,
         traffic=entity.traffic,
-        state=_state(endpoint, entity, chunks.ready, failing=failing),
+        state=_state(endpoint, entity, chunks.ready, failing=failing, pending=pending),
         model=entity.model.name,
         model_version=entity.model.version,
         engine=entity.model.engine,
@@ -150,9 +151,11 @@ def _until_ms(controller: Controller, outlook: Outlook | None) -> int | None:
     return clock.now_ms() + max(0, round((outlook.until - clock.now()) * 1000))
 
 
-def _state(endpoint: Endpoint, entity: Entity, ready: int, *, failing: bool) -> State:
+def _state(endpoint: Endpoint, entity: Entity, ready: int, *, failing: bool, pending: bool) -> State:
     if ready == 0 and (failing or (endpoint.active is None and endpoint.update == "UPDATE_FAILED")):
         return "failed"
+    if ready == 0 and pending:
+        return "pending"
     if endpoint.active is None:
         return "starting"
     if ready == 0:

@@ -13,6 +13,7 @@ from headrace.controller.api.databricks_notes import notes
 from headrace.controller.controller import Controller
 from headrace.controller.endpoint import Config, Endpoint, Entity, Options, RateLimit
 from headrace.controller.keys import Key
+from headrace.controller.room import no_room
 from headrace.controller.units import units
 from headrace.controller.words import with_log
 from headrace.ledger.bills import MICRO
@@ -37,6 +38,9 @@ def detailed(
     entities = endpoint.entities.values()
     backoffs = {entity.id: controller.reconciler.watches.of(entity.id).backoff for entity in entities}
     chunks = {entity.id: controller.chunks(endpoint, entity) for entity in entities}
+    without_room = {
+        entity.id: why for entity in endpoint.target.entities if (why := no_room(controller, endpoint, entity))
+    }
     now = Now(
         ready={entity_id: each.ready for entity_id, each in chunks.items()},
         asleep=frozenset(
@@ -44,12 +48,14 @@ def detailed(
             for entity in entities
             if not entity.min_chunks and not chunks[entity.id].ready and not chunks[entity.id].loading
         ),
-        messages={
+        messages=without_room
+        | {
             entity_id: with_log(backoff.message, backoff.tail)
             for entity_id, backoff in backoffs.items()
             if backoff.failures and backoff.ready_ms is None
         },
     )
+    room_notes = [f"{endpoint.entities[entity_id].name}: {why}" for entity_id, why in without_room.items()]
     service_principal = controller.access.service_principals.get(endpoint.creator)
     level = controller.access.level(key, endpoint)
     assert level is not None  # nobody is shown what they may not see
@@ -68,7 +74,7 @@ def detailed(
         route_optimized=False,
         ai_gateway=ai_gateway(endpoint.options),
         state=_state(endpoint, now),
-        headrace=_headrace(endpoint, [*notes(controller, endpoint), *of_call]),
+        headrace=_headrace(endpoint, [*notes(controller, endpoint), *room_notes, *of_call]),
         **_configs(endpoint, now),
     )
 
