@@ -80,3 +80,18 @@ async def test_a_kind_that_there_is_not_is_refused_with_those_that_there_are(htt
     status, error = await http.get(f"{EVENTS}?kind=scaled&kind=scalled")
     assert (status, error["param"]) == (400, "kind")
     assert error["message"] == f"'scalled' is no kind of event; there are: {', '.join(sorted(KINDS))}"
+
+
+async def test_a_controller_that_starts_tells_how_many_replicas_it_adopted(tmp_path: Path) -> None:
+    world = World(tmp_path / "data")
+    world.model()
+    await world.served("a", 2, 2)
+    world.restart()
+    controller = world.controller
+    await controller.start()
+    try:
+        (event,) = controller.events.list(kinds=["controller_started"])
+    finally:
+        await controller.close()
+    assert (event.endpoint, event.data) == (None, {"adopted": 2})
+    assert event.message == "the controller started, and adopted 2 replicas that ran"

@@ -17,7 +17,7 @@ from headrace.controller.endpoints import Endpoints
 from headrace.controller.events import EventLog
 from headrace.controller.gateways import Gateways
 from headrace.controller.keys import Key, Role, Tier
-from headrace.controller.lifecycle import COMING, Phase
+from headrace.controller.lifecycle import COMING, LIVING, Phase
 from headrace.controller.link import Link
 from headrace.controller.migrations import upgrade
 from headrace.controller.offers import Offers
@@ -27,6 +27,7 @@ from headrace.controller.roster import Roster
 from headrace.controller.series import Chunks, Series, Sold
 from headrace.controller.service_principals import ServicePrincipal
 from headrace.controller.store import Store
+from headrace.controller.words import counted
 from headrace.decisions.writer import DecisionLog
 from headrace.fleet.protocol import Child
 from headrace.gateway.snapshot import Tick
@@ -131,7 +132,13 @@ class Controller:
         """Take the first look, then keep looking."""
         if self.keys.ensure_admin(self.data.admin_key, self.clock.now_ms()):
             log.info("admin key written", extra={"fields": {"file": str(self.data.admin_key)}})
+        found = {replica.id for replica in self.roster.all() if replica.phase in LIVING}
         await self.reconciler.step()
+        adopted = sum(replica.id in found and replica.phase in LIVING for replica in self.roster.all())
+        took_over = f", and adopted {counted(adopted, 'replica')} that ran" if adopted else ""
+        self.events.add(
+            self.clock.now_ms(), "controller_started", f"the controller started{took_over}", data={"adopted": adopted}
+        )
         await self.link.start(self.data.socket("link"))
         self._loops = [
             asyncio.create_task(self._every(STEP_INTERVAL_S, self.reconciler.step, self.wake)),

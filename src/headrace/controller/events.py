@@ -12,6 +12,7 @@ from headrace.controller.tables import EventRow
 from headrace.ledger.database import Database
 
 Kind = Literal[
+    "controller_started",
     "endpoint_created",
     "endpoint_deleted",
     "first_endpoint_refused",
