@@ -23,7 +23,7 @@ from headrace.bench.workload.spec import (
     Uniform,
 )
 from headrace.cli.errors import CommandError, UsageError
-from headrace.cli.load_shape import Shape
+from headrace.cli.load_shape import Shape, check_enough
 from headrace.policy.work import Weights
 
 WEIGHTS = Weights(w_in=1.0, w_out=4.0, w_pp=0.0, w_dd=0.0, w_c=0.0)
@@ -138,3 +138,15 @@ def test_how_much_has_to_be_said_but_of_what_ends_by_itself() -> None:
         shape(rate="3").check(NOTHING)
     shape(arrivals="trace").check(NOTHING)
     shape(stages="5@1").check(NOTHING)
+
+
+def test_a_rate_at_which_no_request_falls_into_the_time_is_refused_with_one_that_is_long_enough() -> None:
+    with pytest.raises(
+        UsageError, match=r"^0\.03 requests/s for 5 s is less than one request: .* every 33 s; give a longer"
+    ):
+        check_enough(Poisson(0.03), Amount(duration_s=5.0))
+
+
+@pytest.mark.parametrize("amount", [Amount(duration_s=40.0), Amount(requests=1)])
+def test_time_for_one_request_is_enough(amount: Amount) -> None:
+    check_enough(Poisson(0.03), amount)

@@ -101,6 +101,25 @@ def test_a_server_that_runs_is_asked_what_it_calls_its_model(command: Command, m
         assert added(command, "e", "--url", server.url)["upstream_model"] is None
 
 
+def test_a_server_that_tells_nothing_and_a_key_that_is_not_set_are_warned_of(command: Command) -> None:
+    status, out, err = command("add", "a", "--url", "http://127.0.0.1:1", "--api-key-env", "NOT_SET_ANYWHERE")
+    said = " ".join(err.split())
+    assert status == 0 and "a/1 is registered" in out
+    assert "the environment variable NOT_SET_ANYWHERE is not set here" in said
+    assert "http://127.0.0.1:1 does not tell its models now" in said
+
+
+def test_a_server_that_answers_is_not_warned_of_and_what_is_known_of_it_is_shown(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UPSTREAM_KEY", "s3cret")
+    with OpenAi(models=("org/big",), key="s3cret") as server:
+        assert command("add", "a", "--url", server.url, "--api-key-env", "UPSTREAM_KEY")[2] == ""
+    shown = command("show", "a")[1]
+    assert "the server calls it org/big" in shown and "environment variable UPSTREAM_KEY" in shown
+    assert "s3cret" not in shown
+
+
 def test_several_servers_are_replicas_of_one_model(command: Command) -> None:
     model = added(command, "a", "--url", "http://127.0.0.1:1/v1", "--url", "http://127.0.0.1:2")
     assert (model["url"], model["more_urls"]) == ("http://127.0.0.1:1", ["http://127.0.0.1:2"])

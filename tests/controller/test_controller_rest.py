@@ -49,6 +49,7 @@ def body(name: str = "a", **changes: Any) -> dict[str, Any]:
     ("changes", "param", "said"),
     [
         ({"min_provisioned_throughput": 1500}, "min_provisioned_throughput", "nearest valid: 1000 and 2000"),
+        ({"min_provisioned_throughput": 500}, "min_provisioned_throughput", "valid: 1000, or 0 with scale_to_zero_en"),
         ({"max_provisioned_throughput": 2001}, "max_provisioned_throughput", "nearest valid: 2000 and 3000"),
         ({"max_provisioned_throughput": 1}, "max_provisioned_throughput", "one chunk of 'toy' is 1000"),
         ({"max_provisioned_throughput": 0}, "max_provisioned_throughput", "must be one chunk or more"),
@@ -56,7 +57,11 @@ def body(name: str = "a", **changes: Any) -> dict[str, Any]:
         ({"max_provisioned_throughput": "many"}, None, "max_provisioned_throughput"),
         ({"min_provisioned_throughput": 3000}, "min_provisioned_throughput", "above max_provisioned_throughput"),
         ({"min_provisioned_throughput": -1000}, "min_provisioned_throughput", "must not be negative"),
-        ({"min_provisioned_throughput": 0}, "min_provisioned_throughput", "scale_to_zero_enabled: true"),
+        (
+            {"min_provisioned_throughput": 0},
+            "min_provisioned_throughput",
+            "true (`headrace endpoints`: --scale-to-zero)",
+        ),
         ({"max_provisioned_throughput": 5000}, "max_provisioned_throughput", "holds 4 replicas of 'toy': at most 4000"),
         ({"external_model": {"provider": "x"}}, None, "external_model is not supported"),
         ({"external_model": {"provider": "x"}, "entity_name": ...}, None, "external_model is not supported"),

@@ -14,7 +14,7 @@ from headrace.cli.errors import UsageError
 from headrace.cli.load_compare import compare
 from headrace.cli.load_outputs import Outputs
 from headrace.cli.load_runs import LoadRuns
-from headrace.cli.load_shape import Shape
+from headrace.cli.load_shape import Shape, check_enough
 from headrace.cli.load_target import find_target
 from headrace.cli.options import DataDirOption, JsonOption, KeyOption, UrlOption
 
@@ -180,10 +180,10 @@ def load(
         notes.append(given.MEASURING)
     if where.terms.context is not None and (said := too_long(workload, where.terms.context)) is not None:
         notes.append(said)
-    loads = [
-        given.load_spec(where, requests, level, how.amount(amount, level), seed, talks)
-        for level in how.levels(where, workload)
-    ]
+    levels = how.levels(where, workload)
+    for level in levels:
+        check_enough(level, amount)
+    loads = [given.load_spec(where, requests, level, how.amount(amount, level), seed, talks) for level in levels]
     specs = [given.client_spec(where, load, timeout, processes, retries) for load in loads]
     outputs = Outputs(out, csv, html)
     runs = LoadRuns(

@@ -109,6 +109,19 @@ class Shape:
         return [rate / work for rate in rates]
 
 
+def check_enough(arrivals: Arrivals, amount: Amount) -> None:
+    """Raises UsageError for a rate at which not even one request falls into the time."""
+    from headrace.bench.workload.spec import Constant, Gamma, Poisson  # noqa: PLC0415
+
+    if not isinstance(arrivals, Constant | Gamma | Poisson) or amount.duration_s is None:
+        return
+    if arrivals.rate * amount.duration_s < 1:
+        raise UsageError(
+            f"{arrivals.rate:.2g} requests/s for {times.span(amount.duration_s)} is less than one request: one comes "
+            f"every {times.span(1 / arrivals.rate)}; give a longer --duration or a higher rate"
+        )
+
+
 def _mean_work(weights: Any, workload: Workload) -> float:
     """Reference tokens of a request, on average. Raises UsageError where its lengths are not known."""
     import numpy as np  # noqa: PLC0415

@@ -110,6 +110,7 @@ def add(
     name, version = name_and_version(name, model_version)
     first, more = (url[0], url[1:]) if url else (None, [])
     engine_args = _engine_args(simulated) if simulated is not None else _flags(engine_arg or ())
+    served: tuple[str, ...] = ()
     if first is not None:
         served, fitting = _look_at(first, api_key_env)
         engine_args = engine_args or fitting
@@ -137,6 +138,7 @@ def add(
         replace=replace,
     )
     _warn_of_context(model)
+    _warn_of_server(model, answers=bool(served))
     if json_output:
         print_json(msgspec.to_builtins(model))
     else:
@@ -153,6 +155,23 @@ def _warn_of_context(model: ModelSettings) -> None:
             f"Warning: a context of {model.context:,} tokens holds no reference request of {REFERENCE_TOKENS:,} "
             f"({REFERENCE_INPUT_TOKENS:,} in, {REFERENCE_OUTPUT_TOKENS:,} out), so {model.name} cannot be measured, "
             f"nor sold; give --context {REFERENCE_TOKENS} or more",
+            markup=False,
+        )
+
+
+def _warn_of_server(model: ModelSettings, *, answers: bool) -> None:
+    """Of one that runs already, and of its key: they may come later, but nothing is served or measured without."""
+    err = console(stderr=True)
+    if model.api_key_env and not os.environ.get(model.api_key_env):
+        err.print(
+            f"Warning: the environment variable {model.api_key_env} is not set here; `headrace serve` and `headrace "
+            "profile` need it, with the server's key",
+            markup=False,
+        )
+    if model.url and not answers:
+        err.print(
+            f"Warning: {model.url} does not tell its models now: nothing answers there, or it refuses "
+            f"{'the key' if model.api_key_env else 'requests without a key (--api-key-env)'}",
             markup=False,
         )
 

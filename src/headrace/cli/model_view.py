@@ -55,6 +55,10 @@ def print_model(model: ModelSettings, versions: Sequence[str], profiles: Path) -
         f"{_where(model)}",
         markup=False,
     )
+    if model.upstream_model:
+        out.print(f"the server calls it {model.upstream_model}", markup=False)
+    if model.api_key_env:
+        out.print(f"the server's key is in the environment variable {model.api_key_env}", markup=False)
     if len(versions) > 1:
         out.print(f"versions: {', '.join(versions)}", markup=False)
     if started is not None:

@@ -11,6 +11,8 @@ from headrace.engines.base import ModelSettings
 from headrace.profiles.chunk import nearest_chunks
 from headrace.profiles.profile import Profile
 
+TO_ZERO = "scale_to_zero_enabled: true (`headrace endpoints`: --scale-to-zero)"
+
 
 def chunks(asked: AskedEntity, model: ModelSettings, profile: Profile) -> tuple[int, int]:
     """Least and most. Raises Refusal for what is not whole chunks, empty, or upside down."""
@@ -89,7 +91,9 @@ def _of_tokens(asked: AskedEntity, model: ModelSettings, profile: Profile) -> tu
             raise Refusal("INVALID_PARAMETER_VALUE", f"{param} is {value}; it must not be negative", param=param)
         below, above = nearest_chunks(value, chunk)
         if below != above:
-            nearest = f"{below} and {above}" if below or param.startswith("min") else f"{above}"
+            nearest = f"{below} and {above}" if below else f"{above}"
+            if not below and param.startswith("min"):
+                nearest = f"{above}, or 0 with {TO_ZERO}"
             raise Refusal(
                 "INVALID_PARAMETER_VALUE",
                 f"{param} is {value}, which is not a whole number of chunks: {of}; the nearest valid: {nearest}",
@@ -105,7 +109,7 @@ def _of_tokens(asked: AskedEntity, model: ModelSettings, profile: Profile) -> tu
     if asked.min_tokens_s == 0 and not asked.scale_to_zero:
         raise Refusal(
             "INVALID_PARAMETER_VALUE",
-            f"min_provisioned_throughput is 0 or missing, which needs scale_to_zero_enabled: true; without it the "
+            f"min_provisioned_throughput is 0 or missing, which needs {TO_ZERO}; without it the "
             f"least is one chunk, and {of}",
             param="min_provisioned_throughput",
         )
