@@ -266,6 +266,26 @@ async def test_requests_wait_no_cold_start_out_where_an_entity_with_traffic_fail
     assert endpoint_info(world.controller, world.get("a")).state == "failed"
 
 
+async def test_gateways_know_of_an_endpoint_that_there_is_no_room_for_it_as_long_as_that_is_so(tmp_path: Path) -> None:
+    world = World(tmp_path / "data", places=1)
+    world.model()
+    world.fleet.ready_at_once = True
+    gateway = await world.served("full", 1, 1)
+
+    async def shut_out() -> dict[str, bool]:
+        for _ in range(5):
+            gateway.ack()
+            gateway.report()
+            await world.step(1)
+        return {endpoint.name: endpoint.entities[0].shut_out for endpoint in world.snapshot.endpoints}
+
+    world.create("late", 0, 1)
+    assert await shut_out() == {"full": False, "late": True}
+    world.controller.endpoints.delete("full")
+    assert await shut_out() == {"late": False}
+    assert world.phases("late") == ["ready"]
+
+
 async def test_a_controller_that_restarts_knows_whose_replica_each_is(world: World) -> None:
     await served(world)
     before = world.snapshot.replicas

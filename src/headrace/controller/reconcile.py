@@ -296,15 +296,12 @@ class Reconciler:
         before = self._link.snapshot
         endpoints = self._store.endpoints()
         self._restored = self._restored or all(map(self.watches.settled, endpoints))
+        entities = [(endpoint, entity) for endpoint in endpoints for entity in endpoint.current.entities]
         snapshot = self._views.snapshot(
             endpoints,
             self._roster.all(),
-            failing=frozenset(
-                entity.id
-                for endpoint in endpoints
-                for entity in endpoint.current.entities
-                if self.watches.failing(endpoint, entity)
-            ),
+            failing=frozenset(entity.id for endpoint, entity in entities if self.watches.failing(endpoint, entity)),
+            shut_out=frozenset(entity.id for _, entity in entities if self.watches.of(entity.id).shut_out),
             version=before.version if before else 0,
             restored=self._restored,
         )

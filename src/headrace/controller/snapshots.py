@@ -41,12 +41,13 @@ class Views:
         replicas: Sequence[Replica],
         *,
         failing: frozenset[str],
+        shut_out: frozenset[str],
         version: int,
         restored: bool,
     ) -> Snapshot:
         """An endpoint whose first config cannot serve yet is there too: requests wait for it as for a cold start.
 
-        ``failing``: ids of served entities whose replicas fail.
+        ``failing``: ids of served entities whose replicas fail; ``shut_out``: of those that there is no room for.
         """
         access = self._access
         return Snapshot(
@@ -55,7 +56,16 @@ class Views:
             endpoints=self._endpoints.of(
                 _endpoint,
                 (
-                    (one.id, (one, access.queriers(one), access.rate_limits(one), failing & one.entities.keys()))
+                    (
+                        one.id,
+                        (
+                            one,
+                            access.queriers(one),
+                            access.rate_limits(one),
+                            failing & one.entities.keys(),
+                            shut_out & one.entities.keys(),
+                        ),
+                    )
                     for one in endpoints
                 ),
             ),
@@ -103,7 +113,11 @@ class _Kept(Generic[View]):
 
 
 def _endpoint(
-    endpoint: Endpoint, queriers: tuple[str, ...] | None, limits: tuple[RateLimit, ...], failing: frozenset[str]
+    endpoint: Endpoint,
+    queriers: tuple[str, ...] | None,
+    limits: tuple[RateLimit, ...],
+    failing: frozenset[str],
+    shut_out: frozenset[str],
 ) -> EndpointView:
     options, config = endpoint.options, endpoint.current
     cold_start_s = options.cold_start_deadline_s
@@ -113,7 +127,10 @@ def _endpoint(
     return EndpointView(
         id=endpoint.id,
         name=endpoint.name,
-        entities=tuple(_entity(config, entity, failing=entity.id in failing) for entity in config.entities),
+        entities=tuple(
+            _entity(config, entity, failing=entity.id in failing, shut_out=entity.id in shut_out)
+            for entity in config.entities
+        ),
         overload=options.overload,
         fallback=options.fallback,
         queue_deadline_s=options.queue_deadline_s,
@@ -124,7 +141,7 @@ def _endpoint(
     )
 
 
-def _entity(config: Config, entity: Entity, *, failing: bool) -> EntityView:
+def _entity(config: Config, entity: Entity, *, failing: bool, shut_out: bool) -> EntityView:
     weights = entity.weights
     return EntityView(
         id=entity.id,
@@ -140,6 +157,7 @@ def _entity(config: Config, entity: Entity, *, failing: bool) -> EntityView:
         default_max_tokens=entity.model.default_max_tokens,
         traffic=entity.traffic,
         failing=failing,
+        shut_out=shut_out,
     )
 
 
