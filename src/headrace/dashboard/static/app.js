@@ -121,7 +121,7 @@ function showTabs(endpoints) {
   for (const button of nav.children) button.setAttribute("aria-pressed", String(button.textContent === page.chosen));
 }
 
-const STATE_CLASS = { ready: "good", starting: "warn", asleep: "", degraded: "warn", failed: "bad" };
+const STATE_CLASS = { ready: "good", starting: "warn", asleep: "", pending: "warn", degraded: "warn", failed: "bad" };
 const PROFILE_WORDS = {
   provisional: "provisional profile: not measured here yet",
   quick: "quick profile",
