@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 PATH = "/api/headrace/v1/endpoints/chat"
+PERMISSIONS_PATH = "/api/2.0/permissions/serving-endpoints/e1"
 DATABRICKS_PATH = "/api/2.0/serving-endpoints/chat"
 NOTED: dict[str, Any] = {"name": "chat", "headrace": {"notes": ["sim-1: a fixed size"]}}
 """The little that commands read of Databricks' view of it."""
@@ -52,6 +53,7 @@ def entity(**more: Any) -> dict[str, Any]:
 
 def endpoint(**more: Any) -> dict[str, Any]:
     return {
+        "id": "e1",
         "name": "chat",
         "state": "ready",
         "problems": [],
@@ -60,7 +62,7 @@ def endpoint(**more: Any) -> dict[str, Any]:
         "config_version": 3,
         "pending_version": None,
         "measuring": False,
-        "options": {"overload": "queue", "fallback": False},
+        "options": {"overload": "queue", "fallback": False, "rate_limits": []},
         "chunks_loading": 0,
         "start_s": None,
         "entities": [entity()],

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from cli_api import ToyApi, versions_of
-from cli_told import DATABRICKS_PATH, NOTED, PATH, endpoint, entity
+from cli_told import DATABRICKS_PATH, NOTED, PATH, PERMISSIONS_PATH, endpoint, entity
 
 from headrace.cli.connection import Connection
 from headrace.cli.endpoint_view import print_endpoint, print_endpoints
@@ -50,6 +50,47 @@ def run(api: ToyApi, *words: str) -> int:
     return int(ended.value.code or 0)
 
 
+def test_limits_and_permissions_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    none = {"principal": None, "calls": None, "tokens": None}
+    limits = [
+        none | {"key": "endpoint", "tokens": 600_000},
+        none | {"key": "user", "calls": 60},
+        none | {"key": "service_principal", "principal": "job", "calls": 5, "tokens": 9},
+    ]
+    given = {"permission_level": "CAN_QUERY", "inherited": False}
+    entries = [
+        {"user_name": "ann", "display_name": "ann", "all_permissions": [given]},
+        {"group_name": "admins", "display_name": "admins", "all_permissions": [given | {"inherited": True}]},
+    ]
+    limited = endpoint(options=endpoint()["options"] | {"rate_limits": limits})
+    answers = {PATH: [limited], DATABRICKS_PATH: [NOTED], PERMISSIONS_PATH: [{"access_control_list": entries}]}
+    with ToyApi(answers) as api:
+        assert run(api, "endpoints", "get", "chat") == 0
+    said = capsys.readouterr().out
+    assert "all callers together: 600,000 tokens/min" in said
+    assert "each user: 60 calls/min" in said
+    assert "service principal job: 5 calls/min, 9 tokens/min" in said
+    assert "user ann: CAN_QUERY" in said and "admins" not in said
+
+
+def test_where_the_log_of_a_failed_update_is_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    print_endpoint(endpoint(config_update="UPDATE_FAILED"))
+    assert "headrace events chat --kind config_failed --json" in capsys.readouterr().out
+
+
+def test_events_say_how_to_see_the_log_of_a_replica(capsys: pytest.CaptureFixture[str]) -> None:
+    failed = {"id": 1, "at_ms": 0, "endpoint": "chat", "kind": "config_failed", "message": "m", "data": {"tail": "t"}}
+    with ToyApi({"/api/headrace/v1/events": [{"events": [failed]}]}) as api:
+        assert run(api, "events", "chat") == 0
+    assert "--json has the last lines of the log" in capsys.readouterr().out
+
+
+def test_events_of_an_endpoint_that_never_was_are_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with ToyApi({"/api/headrace/v1/events": [{"events": []}]}) as api:
+        assert run(api, "events", "nope") == 1
+    assert "nothing at /api/headrace/v1/endpoints/nope" in capsys.readouterr().err
+
+
 def test_what_an_update_does_to_the_range_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     info = {f"{API}/get-model-optimization-info/other/1": [{"optimizable": True, "headrace": {"chunk": 300}}]}
     falls = "the range falls from 1200..2400 to 300..600 reference tokens/s"
@@ -78,7 +119,7 @@ def test_several_served_entities_are_told_each_with_its_traffic(capsys: pytest.C
         entity(name="big", traffic=80),
         entity(name="small", traffic=20, model="tiny", model_version="2", state="asleep"),
     )
-    told = endpoint(entities=[big, small], options={"overload": "spill", "fallback": True})
+    told = endpoint(entities=[big, small], options={"overload": "spill", "fallback": True, "rate_limits": []})
     print_endpoint(told)
     said = capsys.readouterr().out
     for words in ("chat/big", "ready, 80% of the traffic", "asleep, 20% of the traffic", "spill, falls back", "sim-1"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from headrace.cli.output import at, console, number, print_table
@@ -44,19 +44,20 @@ def print_endpoints(endpoints: list[dict[str, Any]]) -> None:
     )
 
 
-def print_endpoint(endpoint: dict[str, Any]) -> None:
-    """Its range, chunk, profile and scaling, what is wrong with it, and its replicas."""
+def print_endpoint(endpoint: dict[str, Any], permissions: Sequence[str] = ()) -> None:
+    """Its range, chunk, profile and scaling, what is wrong with it, and its replicas. ``permissions``: that were given,
+    in words."""
     entities = endpoint["entities"]
     several = len(entities) > 1
     if several:
-        print_table([endpoint["name"], endpoint["state"]], _facts(endpoint))
+        print_table([endpoint["name"], endpoint["state"]], _facts(endpoint, permissions))
         for entity in entities:
             print_table(
                 [f"{endpoint['name']}/{entity['name']}", f"{entity['state']}, {entity['traffic']}% of the traffic"],
                 _entity_facts(endpoint, entity),
             )
     else:
-        facts = [*_entity_facts(endpoint, entities[0]), *_facts(endpoint)]
+        facts = [*_entity_facts(endpoint, entities[0]), *_facts(endpoint, permissions)]
         print_table([endpoint["name"], endpoint["state"]], facts)
     if not endpoint["replicas"]:
         console().print("no replicas")
@@ -113,7 +114,7 @@ def _entity_facts(endpoint: dict[str, Any], entity: dict[str, Any]) -> Iterator[
     yield "scales by", "nothing: autoscaling is off" if entity["scaling_standing"] == "off" else knobs(entity)
 
 
-def _facts(endpoint: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _facts(endpoint: dict[str, Any], permissions: Sequence[str]) -> Iterator[tuple[str, str]]:
     options, pending = endpoint["options"], endpoint["pending_version"]
     yield "overload", options["overload"] + (", falls back" if options["fallback"] else "")
     yield (
@@ -121,8 +122,25 @@ def _facts(endpoint: dict[str, Any]) -> Iterator[tuple[str, str]]:
         f"version {endpoint['config_version']}, {endpoint['config_update']}"
         + (f", version {pending} is to follow" if pending not in (None, endpoint["config_version"]) else ""),
     )
+    if options["rate_limits"]:
+        yield "rate limits", "\n".join(_limit(limit) for limit in options["rate_limits"])
+    if permissions:
+        yield "permissions", "\n".join(permissions)
     for problem in endpoint["problems"]:
         yield "problem", problem
+    if endpoint["config_update"] == "UPDATE_FAILED":
+        events = f"headrace events {endpoint['name']} --kind config_failed --json"
+        yield "log", f"last lines of the replica that failed: {events}; all: logs in the server's data directory"
+
+
+def _limit(limit: dict[str, Any]) -> str:
+    """Such as ``each user: 60 calls/min``."""
+    kind = limit["key"].replace("_", " ")
+    whose = "all callers together" if kind == "endpoint" else f"{kind} {limit['principal']}"
+    if kind != "endpoint" and limit["principal"] is None:
+        whose = f"each {kind}"
+    amounts = [f"{number(limit[of])} {of}/min" for of in ("calls", "tokens") if limit[of] is not None]
+    return f"{whose}: {', '.join(amounts)}"
 
 
 def _range(entity: dict[str, Any]) -> str:

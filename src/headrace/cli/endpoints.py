@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from headrace.cli.connection import Connection, path_part
+from headrace.cli.connection import ApiError, Connection, path_part
 from headrace.cli.endpoint_body import API
 from headrace.cli.endpoint_config import OWN_API, first_config, next_config
 from headrace.cli.endpoint_dry_run import QUERY, print_dry_run
@@ -164,6 +164,21 @@ def _show(server: Connection, name: str, *, json_output: bool, of_call: Sequence
     if json_output:
         print_json({**databricks, "headrace": {**endpoint, "notes": notes}})
         return
-    print_endpoint(endpoint)
+    print_endpoint(endpoint, _permissions(server, endpoint["id"]))
     for note in notes:
         console().print(note, markup=False)
+
+
+def _permissions(server: Connection, endpoint_id: str) -> list[str]:
+    """Those that were given, such as ``group users: CAN_QUERY``; none where the caller may not see them."""
+    try:
+        told = server.get(f"/api/2.0/permissions/serving-endpoints/{path_part(endpoint_id)}")
+    except ApiError:
+        return []
+    found = []
+    for entry in told["access_control_list"]:
+        kind = next(kind for kind in ("user", "service_principal", "group") if entry.get(f"{kind}_name"))
+        levels = [one["permission_level"] for one in entry["all_permissions"] if not one["inherited"]]
+        if levels:
+            found.append(f"{kind.replace('_', ' ')} {entry['display_name']}: {', '.join(levels)}")
+    return found

@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
+from headrace.cli.connection import path_part
 from headrace.cli.errors import UsageError
 from headrace.cli.option_group import spread
 from headrace.cli.options import EndpointOption, JsonOption
-from headrace.cli.output import at, print_json, print_table
+from headrace.cli.output import at, console, print_json, print_table
 from headrace.cli.server_option import ServerOptions
 
 
@@ -31,8 +32,12 @@ def events(
     """What the server decided and what happened to it, with reasons. --json adds the inputs of each decision."""
     if name is not None and endpoint is not None:
         raise UsageError("name the endpoint once: `headrace events NAME`")
-    asked = {"endpoint": name or endpoint, "kind": kind, "limit": limit, "after": after, "before": before}
-    told = server.connect().get("/api/headrace/v1/events", **asked)
+    of = name or endpoint
+    connection = server.connect()
+    asked = {"endpoint": of, "kind": kind, "limit": limit, "after": after, "before": before}
+    told = connection.get("/api/headrace/v1/events", **asked)
+    if of is not None and not told["events"] and kind is None and after is None and before is None:
+        connection.get(f"/api/headrace/v1/endpoints/{path_part(of)}")  # which says so where there is none of this name
     if json_output:
         print_json(told)
         return
@@ -43,3 +48,8 @@ def events(
             for event in told["events"]
         ],
     )
+    if any((event["data"] or {}).get("tail") for event in told["events"]):
+        console().print(
+            "--json has the last lines of the log of a replica that failed, as tail; the whole of it is in the folder "
+            "logs of the server's data directory"
+        )
