@@ -69,7 +69,7 @@ def test_dropped_connections_are_counted_with_when_they_dropped() -> None:
     words = [finding.words for finding in findings(dropped, SPEC)]
     assert words == [
         "10 requests failed (between 2.0 s and 3.0 s): the connection was closed",
-        "1 requests failed (at 9.1 s): an event is no JSON",
+        "1 request failed (at 9.1 s): an event is no JSON",
     ]
 
 

@@ -212,3 +212,12 @@ def test_load_on_a_simulated_endpoint_says_that_its_figures_are_no_models(tmp_pa
     with ToyApi({"/api/headrace/v1/endpoints/x": [told]}) as api:
         done = run("load", "x", "-n", "1", "--url", api.url, data_dir=tmp_path)
     assert ("The endpoint runs the simulated engine: these figures are no model's." in done.stdout) is simulated
+
+
+def test_the_help_tells_what_each_command_does_in_a_whole_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert ended.value.code == 0
+    assert "What the chunks cost, in hourly lines, each with the numbers that it is made from." in said
+    assert "..." not in said.partition("Commands:")[2]

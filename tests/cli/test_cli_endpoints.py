@@ -200,3 +200,8 @@ def test_who_says_how_long_to_wait_waits_so_long(capsys: pytest.CaptureFixture[s
         words = ("endpoints", "update", "chat", "--overload", "reject", "--wait-timeout", "1ms")
         assert run(api, *words) == 1
     assert "'chat' was not ready after 0 s: 0 of its chunks are loading" in capsys.readouterr().err
+
+
+def test_a_range_of_one_size_is_told_as_that_size(capsys: pytest.CaptureFixture[str]) -> None:
+    print_endpoint(endpoint(entities=[entity(max_chunks=1, max_tokens_s=1200)]))
+    assert "1 chunk, 1,200 reference tokens/s" in capsys.readouterr().out

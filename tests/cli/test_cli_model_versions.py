@@ -50,7 +50,7 @@ def test_each_version_is_listed_and_shown_by_itself(run: Run) -> None:
     assert "m/1 simulated" in run("list")[1] and "m/2 simulated" in run("list")[1]
     assert run("show", "m")[1].startswith("m/2: engine simulated, 2 slots")
     for words in (("m/1",), ("m", "--model-version", "1")):
-        assert run("show", *words)[1].startswith("m/1: engine simulated, 1 slots")
+        assert run("show", *words)[1].startswith("m/1: engine simulated, 1 slot of")
     told = json.loads(run("show", "m/1", "--json")[1])
     assert (told["model"]["version"], told["versions"]) == ("1", ["1", "2"])
 

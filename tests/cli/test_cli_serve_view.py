@@ -144,3 +144,15 @@ def test_what_is_to_be_tried_is_an_endpoint_that_serves(data_dir: DataDir) -> No
     assert f"  cannot serve: {CANNOT}" in lines
     (tried,) = [line for line in lines if line.startswith("Try it")]
     assert '"model": "b"' in tried
+
+
+@pytest.mark.parametrize(
+    ("on_path", "said"), [("/usr/bin/headrace", "headrace --help"), (None, "v/bin/headrace --help")]
+)
+def test_other_commands_are_called_as_they_can_be_from_here(
+    data_dir: DataDir, monkeypatch: pytest.MonkeyPatch, on_path: str | None, said: str
+) -> None:
+    monkeypatch.setattr("sys.argv", ["v/bin/headrace"])
+    monkeypatch.setattr(serve_view, "which", lambda _: on_path)
+    lines = told_of_measuring(data_dir, an_endpoint("quick"), [], monkeypatch)
+    assert any(f"Other commands: {said}" in line for line in lines)

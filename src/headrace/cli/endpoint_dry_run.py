@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from headrace.cli.output import console, number, print_table
+from headrace.cli.output import console, number, print_table, span
 
 QUERY = "?dry_run=true"
 
@@ -27,7 +27,7 @@ def print_dry_run(told: dict[str, Any]) -> None:
                 entity["name"],
                 f"{entity['entity_name']}, version {entity['entity_version']}",
                 f"{entity['traffic_percentage']}%",
-                f"{entity['min_chunks']} to {entity['max_chunks']}",
+                span(entity["min_chunks"], entity["max_chunks"]),
                 number(entity["chunk"]),
                 entity["chunks_kept"],
                 entity["chunks_started"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from headrace.cli.output import at, console, number, print_table
+from headrace.cli.output import at, chunks, console, counted, number, print_table, span
 from headrace.cli.profile_view import profile_label, work_formula
 from headrace.cli.scaling_view import knobs, standing
 
@@ -34,7 +34,7 @@ def print_endpoints(endpoints: list[dict[str, Any]]) -> None:
                 f"{entity['model']}/{entity['model_version']}",
                 entity["state"],
                 entity["chunks_in_use"],
-                f"{entity['min_chunks']} to {entity['max_chunks']}",
+                span(entity["min_chunks"], entity["max_chunks"]),
                 _range(entity),
                 _profile(endpoint, entity),
             ]
@@ -92,13 +92,12 @@ def print_endpoint(endpoint: dict[str, Any], permissions: Sequence[str] = ()) ->
 def _entity_facts(endpoint: dict[str, Any], entity: dict[str, Any]) -> Iterator[tuple[str, str]]:
     from headrace.policy.work import Weights  # noqa: PLC0415
 
-    context, slots = number(entity["context"]), entity["slots"]
+    context, slots = number(entity["context"]), counted(entity["slots"], "slot")
     yield "model", f"{entity['model']}, version {entity['model_version']}"
-    each = "1 slot" if slots == 1 else f"{slots} slots"
-    yield "engine", f"{entity['engine']}, {each} a replica, context {context} tokens a slot"
+    yield "engine", f"{entity['engine']}, {slots} a replica, context {context} tokens a slot"
     yield (
         "range",
-        f"{entity['min_chunks']} to {entity['max_chunks']} chunks, {_range(entity)} reference tokens/s"
+        f"{chunks(entity['min_chunks'], entity['max_chunks'])}, {_range(entity)} reference tokens/s"
         + (", scales to zero" if entity["scale_to_zero"] else ""),
     )
     yield "chunk", f"{number(entity['chunk'])} reference tokens/s"
@@ -144,8 +143,7 @@ def _limit(limit: dict[str, Any]) -> str:
 
 
 def _range(entity: dict[str, Any]) -> str:
-    low, high = (number(entity[tokens_s]) for tokens_s in ("min_tokens_s", "max_tokens_s"))
-    return f"{low} to {high}"
+    return span(entity["min_tokens_s"], entity["max_tokens_s"])
 
 
 def _profile(endpoint: dict[str, Any], entity: dict[str, Any]) -> str:

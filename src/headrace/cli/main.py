@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from headrace import __version__
 from headrace.cli.errors import CommandError, known_errors
@@ -31,9 +32,18 @@ COMMANDS = {
 """Where each command lives: a function, or a ``typer.Typer`` with commands of its own."""
 
 
+class _Commands(TyperGroup):
+    """Tells what each command does in a whole sentence, over two lines where it takes them."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, one.get_short_help_str(1000)) for name, one in commands if one is not None])
+
+
 def build(names: Sequence[str]) -> typer.Typer:
     """The command line with these commands on it."""
-    app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None)
+    app = typer.Typer(cls=_Commands, add_completion=False, no_args_is_help=True, rich_markup_mode=None)
     app.callback()(headrace)
     for name in names:
         module, attribute = COMMANDS[name].split(":")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headrace.cli.output import console, print_table
+from headrace.cli.output import console, counted, print_table
 from headrace.cli.profile_view import doubts_of, print_profile, profile_label
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ def print_model(model: ModelSettings, versions: Sequence[str], profiles: Path) -
     profile, started, out = find(model, profiles), starts.load(profiles, model), console()
     spec = model.spec if len(versions) > 1 else model.name
     out.print(
-        f"{spec}: engine {model.engine}, {model.slots} slots of {model.context:,} tokens, {model.threads} threads, "
-        f"{_where(model)}",
+        f"{spec}: engine {model.engine}, {counted(model.slots, 'slot')} of {model.context:,} tokens, "
+        f"{counted(model.threads, 'thread')}, {_where(model)}",
         markup=False,
     )
     if model.upstream_model:

@@ -51,3 +51,18 @@ def at(ms: int | float | None) -> str:
 
 def number(value: float | int | None, digits: int = 0) -> str:
     return "-" if value is None else f"{value:,.{digits}f}"
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 slot``, ``2 slots``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def span(low: float, high: float) -> str:
+    """``100``, ``100 to 1,200``."""
+    return number(low) if low == high else f"{number(low)} to {number(high)}"
+
+
+def chunks(low: int, high: int) -> str:
+    """``1 chunk``, ``1 to 2 chunks``."""
+    return f"{span(low, high)} {'chunk' if low == high == 1 else 'chunks'}"

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import http.client
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from shutil import which
 from typing import Any
 
 from headrace.cli.connection import Connection, local_cert, path_part
 from headrace.cli.errors import CommandError
+from headrace.cli.output import chunks, span
 from headrace.cli.profile_view import profile_label
 from headrace.paths import DataDir
 
@@ -102,7 +106,7 @@ class Announcer:
             self.say("It is tried on; see how with: headrace status")
         else:
             self.say("Try it:\n" + _curl(url, self.data, serving["name"]))
-        self.say(f"The page: {url}/   Other commands: headrace --help   Stop: Ctrl-C")
+        self.say(f"The page: {url}/   Other commands: {_program()} --help   Stop: Ctrl-C")
         for endpoint in endpoints:
             self._measured(server, endpoint)
 
@@ -126,12 +130,18 @@ def _range(endpoint: dict[str, Any]) -> str:
     low, high = endpoint["min_chunks"], endpoint["max_chunks"]
     label = profile_label(endpoint["profile_status"], simulated=endpoint["simulated"])
     text = (
-        f"{endpoint['name']}: {low * chunk:,.0f} to {high * chunk:,.0f} reference tokens/s, "
-        f"{low} to {high} chunks of {chunk:,.0f}, {label} profile"
+        f"{endpoint['name']}: {span(low * chunk, high * chunk)} reference tokens/s, "
+        f"{chunks(low, high)} of {chunk:,.0f}, {label} profile"
     )
     if endpoint.get("measuring"):
         text += "; being measured on this machine now, for a minute or more (to stop that: headrace profile --stop)"
     return text
+
+
+def _program() -> str:
+    """As it can be called from here: ``make`` puts it into a virtual environment that is not on the PATH."""
+    called = Path(sys.argv[0])
+    return str(called) if called.name == "headrace" and which("headrace") is None else "headrace"
 
 
 def _curl(url: str, data: DataDir, name: str) -> str:

@@ -96,10 +96,11 @@ def _failures(records: Records) -> Iterator[Finding]:
     for kind in kinds[np.argsort(-counts)][:KINDS_OF_ERRORS]:
         alike = failed & (requests["error"] == kind)
         said = records.errors[kind] if kind >= 0 else "no word of why"
+        many = "1 request" if alike.sum() == 1 else f"{alike.sum()} requests"
         yield Finding(
             name="failed",
             requests=int(alike.sum()),
-            words=f"{alike.sum()} requests failed{_when(records, alike)}: {said}",
+            words=f"{many} failed{_when(records, alike)}: {said}",
         )
     if len(kinds) > KINDS_OF_ERRORS:
         rest = int(np.sort(counts)[:-KINDS_OF_ERRORS].sum())
