@@ -94,8 +94,10 @@ def warm_up(url: str, secret: str) -> None:
 
 def explain(spec: ReplicaSpec, error: Exception) -> str:
     """The reason in words. llama.cpp says no more than that it failed; its log on stderr says why."""
-    advice = "" if isinstance(error, EngineError) else "; the replica's log has llama.cpp's own messages"
-    return f"model {spec.model.name!r} did not start: {error}{advice}"
+    said = f"model {spec.model.name!r} did not start: {error}"
+    if isinstance(error, EngineError):
+        return said
+    return f"{said}; the replica's log has llama.cpp's own messages (`headrace events --json`)"
 
 
 def say(report: ReplicaReport) -> None:
