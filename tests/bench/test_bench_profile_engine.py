@@ -44,9 +44,9 @@ async def test_a_quick_profile_is_complete_and_where_it_is_valid_predicts_what_w
     assert profile.intervals is not None and profile.intervals.weights is not None
     assert measured.others is not None
     if measured.disturbed:
-        assert measured.disturbed_blocks > 0
-    if profile.problems:
+        assert profile.problems and measured.disturbed_blocks > 0
         return
+    assert not profile.problems
     assert profile.duration_s <= QUICK.again_s + 60
     assert abs(measured.held_out_error) < WITHIN
     assert profile.fit_error < WITHIN
