@@ -80,9 +80,16 @@ def recorded(folder: Path) -> int:
     return int((merge.so_far().requests["outcome"] == Outcome.OK).sum())
 
 
-def interrupted(server: OpenAi, held: Holding, folder: Path, number: signal.Signals, *words: str) -> tuple[int, str]:
+def interrupted(
+    server: OpenAi,
+    held: Holding,
+    folder: Path,
+    number: signal.Signals,
+    *words: str,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> tuple[int, str]:
     """A load in a process group of its own, and what became of it when it got this signal: all that the server answers
-    had been answered, and was on record."""
+    had been answered, and was on record. ``meanwhile`` comes just before the signal."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
     with ExitStack() as closing:
         load = closing.enter_context(
@@ -103,6 +110,7 @@ def interrupted(server: OpenAi, held: Holding, folder: Path, number: signal.Sign
         while recorded(folder) < held.count:  # files tell nobody
             assert time.monotonic() < latest
             time.sleep(0.02)
+        meanwhile()
         (os.killpg if number == signal.SIGKILL else os.kill)(load.pid, number)
         _, err = load.communicate(timeout=60)
     held.let_go()
@@ -228,9 +236,28 @@ def test_without_resume_a_run_begins_anew(command: Command, tmp_path: Path) -> N
     with OpenAi(held := Holding(40)) as server:
         interrupted(server, held, tmp_path, signal.SIGKILL, *STEADY, *SMALL)
         sent = len(server.asked)
-        status, out, _ = command(f"{server.url}/v1", *STEADY, *SMALL)
+        status, out, err = command(f"{server.url}/v1", *STEADY, *SMALL)
         assert len(server.asked) - sent == 120
+    assert "run.json.unfinished keeps of an interrupted run is replaced; --resume would go on with it" in err
     assert status == 0 and "resumed" not in out and not (tmp_path / "run.json.unfinished").exists()
+
+
+@pytest.mark.parametrize("more", [(), ("--resume",)])
+def test_a_run_that_is_under_way_is_left_alone(more: tuple[str, ...], command: Command, tmp_path: Path) -> None:
+    others: list[tuple[int, str, str]] = []
+    with OpenAi(held := Holding(40)) as server:
+        words = (*STEADY, *SMALL)
+        interrupted(
+            server,
+            held,
+            tmp_path,
+            signal.SIGINT,
+            *words,
+            meanwhile=lambda: others.append(command(f"{server.url}/v1", *words, *more)),
+        )
+        resumed = command(f"{server.url}/v1", *words, "--resume")
+    assert others[0][0] == 1 and "another run is writing run.json now" in others[0][2]
+    assert resumed[0] == 0 and summary(tmp_path)["whole"]["counts"]["ok"] == 120, "nothing of it was lost"
 
 
 def test_a_folder_of_something_else_is_not_touched(command: Command, tmp_path: Path) -> None:

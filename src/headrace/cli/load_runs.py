@@ -47,6 +47,13 @@ class LoadRuns:
     def run(self, specs: Sequence[ClientSpec]) -> None:
         """Raises CommandError where nothing was answered, the run was interrupted, it is not valid, or a file could not
         be written."""
+        try:
+            self._run(specs)
+        finally:
+            if self._unfinished is not None:
+                self._unfinished.close()
+
+    def _run(self, specs: Sequence[ClientSpec]) -> None:
         from headrace.cli.load_view import print_note  # noqa: PLC0415
 
         self._outputs.check(len(specs))
@@ -80,6 +87,9 @@ class LoadRuns:
             unfinished.take_up()
         else:
             unfinished.check_free()
+            if unfinished.kept is not None:
+                lost = f"what {unfinished.kept} keeps of an interrupted run is replaced; --resume would go on with it"
+                self._notes = [*self._notes, lost]
         return unfinished
 
     def _levels(self, specs: Sequence[ClientSpec], unwritten: list[str]) -> list[Measured]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -33,16 +34,24 @@ class Unfinished:
         self._specs = specs
         self._asked = [_asked(spec, target) for spec in specs]
         self._begun = False
+        self._held: int | None = None
+        """Descriptor of the locked ``asked.json``; the lock goes with the process, however that ends."""
+
+    @property
+    def kept(self) -> Path | None:
+        """Where something of an interrupted run is, that was not taken up."""
+        return self._folder if not self._begun and self._folder.exists() else None
 
     def check_free(self) -> None:
-        """Raises CommandError where the folder is something else."""
+        """Raises CommandError where the folder is something else, or a run is writing there."""
         if self._folder.exists() and not (self._folder / ASKED).exists():
             raise CommandError(
                 f"{self._folder} is in the way: a run is kept there until it has ended; name another --out"
             )
+        self._hold()
 
     def take_up(self) -> None:
-        """Raises CommandError where nothing was interrupted, or something else was."""
+        """Raises CommandError where nothing was interrupted, something else was, or a run is writing there."""
         import msgspec  # noqa: PLC0415
 
         try:
@@ -61,6 +70,7 @@ class Unfinished:
                 f"cannot go on with {self._out}: {'; '.join(differing)}. Say the same as then, or leave --resume out "
                 "to begin anew"
             )
+        self._hold()
         self._begun = True
 
     def earlier(self, level: int) -> Earlier:
@@ -103,14 +113,41 @@ class Unfinished:
     def remove(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    def close(self) -> None:
+        """Another run may have the folder now."""
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
+
     def _begin(self) -> None:
-        """Raises OSError."""
+        """Raises OSError, CommandError."""
         import msgspec  # noqa: PLC0415
 
+        if self._held is None:  # another run may have begun since this one looked
+            self._hold()
         self.remove()
         self._folder.mkdir()
         (self._folder / ASKED).write_bytes(msgspec.json.format(msgspec.json.encode(self._asked), indent=2))
+        self._hold()
         self._begun = True
+
+    def _hold(self) -> None:
+        """Two runs in one folder would delete each other's records. Raises CommandError where another has it."""
+        try:
+            handle = os.open(self._folder / ASKED, os.O_RDONLY)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise CommandError(f"cannot read {self._folder}: {error.strerror or error}") from None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise CommandError(
+                f"another run is writing {self._out} now; name another --out, or wait until it has ended"
+            ) from None
+        self.close()
+        self._held = handle
 
     def _level(self, level: int) -> Path:
         return self._folder / f"level-{level + 1}"
